@@ -1,0 +1,1 @@
+//! Benchmarks: what they measure and how figures become results.

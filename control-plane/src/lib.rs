@@ -1,0 +1,1 @@
+//! Manager and scheduler.

@@ -1,0 +1,2 @@
+//! Manager and scheduler.
+fn main() {}

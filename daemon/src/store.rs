@@ -1,0 +1,273 @@
+//! The node's piece store: blobs by digest in one directory, whole or in part, kept over restarts.
+//!
+//! Not a cache of names or tags, and it knows nothing of peers. Blocking file work; callers on
+//! the runtime use `spawn_blocking` where it is more than a few system calls.
+//!
+//! Invariant: a blob is held (`complete`) only after its whole digest matched here, and the
+//! directory says so only after its bytes were synced.
+
+mod blob;
+mod journal;
+mod layout;
+mod space;
+
+pub use blob::BlobFile;
+
+use crate::config::StorageConfig;
+use hawker_api::pieces::{Geometry, TooLarge};
+use hawker_api::task::TaskId;
+use journal::Journal;
+use layout::Layout;
+use nix::fcntl::{FallocateFlags, fallocate};
+use parking_lot::Mutex;
+use space::Shelf;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What can go wrong in the store. Every message names the act and the object.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("open store {dir}: {source}", dir = .dir.display())]
+    Open { dir: PathBuf, source: io::Error },
+    #[error("{act} blob {task}: {source}")]
+    Blob { task: TaskId, act: &'static str, source: io::Error },
+    #[error("no space for blob {task}: {detail}")]
+    NoSpace { task: TaskId, detail: String },
+    #[error("piece {piece} of blob {task} no longer matches its digest on disk")]
+    Corrupt { task: TaskId, piece: u32 },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+impl StoreError {
+    fn blob(task: TaskId, act: &'static str, source: io::Error) -> Self {
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Self::NoSpace { task, detail: format!("{act}: {source}") };
+        }
+        Self::Blob { task, act, source }
+    }
+
+    /// The disk or the configured capacity is exhausted; the bytes may still be streamed through.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::NoSpace { .. })
+    }
+}
+
+/// Figures for `/status`.
+#[derive(Debug, Clone, Default)]
+pub struct StoreReport {
+    pub used_bytes: u64,
+    pub complete_blobs: u64,
+    pub partial_blobs: u64,
+    /// The last failure to store something, until something was stored again.
+    pub error: Option<String>,
+}
+
+/// Handle to the store; clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    capacity_bytes: u64,
+    shelf: Mutex<Shelf>,
+    error: Mutex<Option<String>>,
+}
+
+impl Store {
+    /// Opens the store, making its directories, and takes stock of what it holds.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(config: &StorageConfig) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open { dir: config.dir.clone(), source };
+        let layout = Layout::create(&config.dir).map_err(failed)?;
+        let mut shelf = Shelf::default();
+        for held in [true, false] {
+            for task in layout.scan(held).map_err(failed)? {
+                let paths = if held { layout.held(&task) } else { layout.partial(&task) };
+                match load(&paths).map(|(_, _, geometry, _)| geometry) {
+                    Ok(geometry) => shelf.found(task, geometry.size(), held, modified(&paths.data)),
+                    Err(error) => {
+                        tracing::warn!(%task, %error, "dropping a blob that cannot be used");
+                        paths.remove().map_err(failed)?;
+                    }
+                }
+            }
+        }
+        let (capacity_bytes, error) = (config.capacity.0, Mutex::new(None));
+        Ok(Self { inner: Arc::new(Inner { layout, capacity_bytes, shelf: Mutex::new(shelf), error }) })
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.inner.layout.dir()
+    }
+
+    /// The blob, whole or in part, if there is anything of it.
+    ///
+    /// # Errors
+    /// Its files exist and cannot be opened.
+    pub fn get(&self, task: &TaskId) -> Result<Option<Arc<BlobFile>>, StoreError> {
+        let mut shelf = self.inner.shelf.lock();
+        let Some(complete) = shelf.state(task) else { return Ok(None) };
+        if let Some(blob) = shelf.opened(task) {
+            return Ok(Some(blob));
+        }
+        let paths = if complete { self.inner.layout.held(task) } else { self.inner.layout.partial(task) };
+        let (file, journal, geometry, digests) =
+            load(&paths).map_err(|source| StoreError::blob(*task, "open", source))?;
+        let blob = Arc::new(BlobFile::new(*task, geometry, (file, journal), digests, complete));
+        shelf.keep_open(Arc::clone(&blob));
+        Ok(Some(blob))
+    }
+
+    /// Starts a blob of `size` bytes (or goes on with what is there of it), with its space reserved.
+    ///
+    /// # Errors
+    /// `NoSpace` where neither the disk nor the capacity, after eviction, has room; `TooLarge`.
+    pub fn create(&self, task: &TaskId, size: u64) -> Result<Arc<BlobFile>, StoreError> {
+        if let Some(blob) = self.get(task)? {
+            if blob.geometry().size() == size {
+                return Ok(blob);
+            }
+            self.remove(task)?;
+        }
+        let geometry = Geometry::new(size)?;
+        let result = self.reserve(task, size).and_then(|()| self.start(task, geometry));
+        *self.inner.error.lock() = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    /// Records that the whole digest matched: the blob is held from now on, synced and renamed.
+    ///
+    /// # Errors
+    /// Syncing or renaming failed; it stays a partial blob on disk.
+    pub fn seal(&self, blob: &BlobFile) -> Result<(), StoreError> {
+        let task = blob.task();
+        blob.set_complete();
+        blob.sync()?;
+        let (partial, held) = (self.inner.layout.partial(&task), self.inner.layout.held(&task));
+        let mut shelf = self.inner.shelf.lock();
+        partial.rename(&held).map_err(|source| StoreError::blob(task, "seal", source))?;
+        shelf.completed(&task);
+        Ok(())
+    }
+
+    /// Removes a blob; readers that have it open keep what they have.
+    ///
+    /// # Errors
+    /// Its files cannot be deleted.
+    pub fn remove(&self, task: &TaskId) -> Result<(), StoreError> {
+        let mut shelf = self.inner.shelf.lock();
+        shelf.forget(task);
+        for paths in [self.inner.layout.held(task), self.inner.layout.partial(task)] {
+            paths.remove().map_err(|source| StoreError::blob(*task, "remove", source))?;
+        }
+        Ok(())
+    }
+
+    /// Complete blobs with their sizes.
+    pub fn held(&self) -> Vec<(TaskId, u64)> {
+        self.inner.shelf.lock().complete().collect()
+    }
+
+    pub fn report(&self) -> StoreReport {
+        let mut report = self.inner.shelf.lock().report();
+        report.error.clone_from(&self.inner.error.lock());
+        report
+    }
+
+    /// Remembers a failure for the status page.
+    pub fn note_error(&self, error: &StoreError) {
+        *self.inner.error.lock() = Some(error.to_string());
+    }
+
+    fn reserve(&self, task: &TaskId, size: u64) -> Result<(), StoreError> {
+        let capacity = self.inner.capacity_bytes;
+        if capacity == 0 {
+            return Ok(());
+        }
+        loop {
+            let victim = {
+                let shelf = self.inner.shelf.lock();
+                if shelf.used_bytes().saturating_add(size) <= capacity {
+                    return Ok(());
+                }
+                shelf.least_recently_used()
+            };
+            let Some(victim) = victim else {
+                let detail = format!("{size} bytes do not fit the capacity of {capacity} bytes");
+                return Err(StoreError::NoSpace { task: *task, detail });
+            };
+            tracing::info!(task = %victim, "evicting the least recently used blob");
+            self.remove(&victim)?;
+        }
+    }
+
+    fn start(&self, task: &TaskId, geometry: Geometry) -> Result<Arc<BlobFile>, StoreError> {
+        let paths = self.inner.layout.partial(task);
+        let made = || -> io::Result<(File, Journal)> {
+            let data = create(&paths.data)?;
+            allocate(&data, geometry.size())?;
+            Ok((data, Journal::create(create(&paths.pieces)?, geometry.size())?))
+        };
+        let files = made().map_err(|source| {
+            if let Err(error) = paths.remove() {
+                tracing::warn!(%task, %error, "remove what a failed start left");
+            }
+            StoreError::blob(*task, "create", source)
+        })?;
+        let digests = vec![None; geometry.count() as usize];
+        let blob = Arc::new(BlobFile::new(*task, geometry, files, digests, false));
+        let mut shelf = self.inner.shelf.lock();
+        shelf.found(*task, geometry.size(), false, std::time::SystemTime::now());
+        shelf.keep_open(Arc::clone(&blob));
+        Ok(blob)
+    }
+}
+
+type Loaded = (File, Journal, Geometry, Vec<Option<hawker_api::pieces::PieceDigest>>);
+
+fn load(paths: &layout::Paths) -> io::Result<Loaded> {
+    let open = |path| OpenOptions::new().read(true).write(true).open(path);
+    let data = open(&paths.data)?;
+    let (journal, geometry, digests) = Journal::load(open(&paths.pieces)?)?;
+    if data.metadata()?.len() != geometry.size() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "data file has another length than its journal says",
+        ));
+    }
+    Ok((data, journal, geometry, digests))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Reserves the space now, so that a full disk shows before the first byte and not after the last.
+fn allocate(file: &File, size: u64) -> io::Result<()> {
+    let length = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    if length > 0 {
+        match fallocate(file, FallocateFlags::empty(), 0, length) {
+            Ok(()) => {}
+            // Not every file system can; the writes will tell.
+            Err(nix::errno::Errno::EOPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.set_len(size)
+}
+
+fn modified(path: &Path) -> std::time::SystemTime {
+    path.metadata().and_then(|meta| meta.modified()).unwrap_or(std::time::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! One blob of the store, open: its bytes, which pieces of it are verified, and who waits for more.
+//!
+//! Not the download (who fetches what is [`crate::swarm`]'s business) and not the directory.
+//!
+//! Invariant: `has(piece)` is true only for bytes that matched their digest; such bytes are never
+//! written again while the piece is held, because they may be in a peer's socket by reference.
+
+use super::StoreError;
+use super::journal::Journal;
+use hawker_api::pieces::{Geometry, PieceDigest, PieceSet};
+use hawker_api::task::TaskId;
+use parking_lot::Mutex;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+
+/// Step in which a piece is read back for checking, bytes.
+const CHECK_STEP_BYTES: usize = 256 << 10;
+
+/// An open blob, complete or not. Shared by everything that reads, writes or serves it.
+#[derive(Debug)]
+pub struct BlobFile {
+    task: TaskId,
+    geometry: Geometry,
+    file: File,
+    journal: Journal,
+    pieces: Mutex<Pieces>,
+    complete: AtomicBool,
+    /// Counts commits; children and readers wait on it.
+    commits: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Pieces {
+    held: PieceSet,
+    /// Held and checked against its digest by this process.
+    checked: PieceSet,
+    digests: Vec<Option<PieceDigest>>,
+}
+
+impl BlobFile {
+    pub(super) fn new(
+        task: TaskId,
+        geometry: Geometry,
+        (file, journal): (File, Journal),
+        digests: Vec<Option<PieceDigest>>,
+        complete: bool,
+    ) -> Self {
+        let mut held = PieceSet::new();
+        for (piece, digest) in (0..).zip(&digests) {
+            if digest.is_some() {
+                held.insert(piece);
+            }
+        }
+        let pieces = Mutex::new(Pieces { held, checked: PieceSet::new(), digests });
+        let complete = AtomicBool::new(complete);
+        Self { task, geometry, file, journal, pieces, complete, commits: watch::channel(0).0 }
+    }
+
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The data file, for engines that send from it by reference.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The whole digest matched on this node.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_complete(&self) {
+        self.complete.store(true, Ordering::Release);
+        self.commits.send_modify(|commits| *commits += 1);
+    }
+
+    pub fn has(&self, piece: u32) -> bool {
+        self.pieces.lock().held.contains(piece)
+    }
+
+    pub fn held(&self) -> PieceSet {
+        self.pieces.lock().held.clone()
+    }
+
+    pub fn digest(&self, piece: u32) -> Option<PieceDigest> {
+        self.pieces.lock().digests.get(piece as usize).copied().flatten()
+    }
+
+    /// Held pieces with their digests.
+    pub fn digests(&self) -> Vec<(u32, PieceDigest)> {
+        let pieces = self.pieces.lock();
+        (0..).zip(&pieces.digests).filter_map(|(piece, digest)| Some((piece, (*digest)?))).collect()
+    }
+
+    /// Wakes at every commit and at completion.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
+    }
+
+    /// Writes bytes of a piece that is not held yet.
+    ///
+    /// # Errors
+    /// The write's own; `NoSpace` where the disk is full.
+    pub fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        debug_assert!(!self.has(self.geometry.piece_at(offset)), "a held piece is immutable");
+        self.file.write_all_at(bytes, offset).map_err(|source| self.failed("write", source))
+    }
+
+    /// Declares a piece held: its bytes are written and matched `digest`. False: it was held before.
+    ///
+    /// # Errors
+    /// The journal could not be written; the piece is not held then.
+    pub fn commit(&self, piece: u32, digest: PieceDigest) -> Result<bool, StoreError> {
+        let mut pieces = self.pieces.lock();
+        if pieces.held.contains(piece) {
+            return Ok(false);
+        }
+        self.journal.record(piece, &digest).map_err(|source| self.failed("journal", source))?;
+        if let Some(slot) = pieces.digests.get_mut(piece as usize) {
+            *slot = Some(digest);
+        }
+        pieces.held.insert(piece);
+        pieces.checked.insert(piece);
+        drop(pieces);
+        self.commits.send_modify(|commits| *commits += 1);
+        Ok(true)
+    }
+
+    /// Takes pieces back: what they were checked against turned out wrong.
+    ///
+    /// # Errors
+    /// The journal could not be written.
+    pub fn forget(&self, pieces: &PieceSet) -> Result<(), StoreError> {
+        let mut state = self.pieces.lock();
+        for piece in pieces.iter() {
+            self.journal.erase(piece).map_err(|source| self.failed("journal", source))?;
+            state.held.remove(piece);
+            state.checked.remove(piece);
+            if let Some(slot) = state.digests.get_mut(piece as usize) {
+                *slot = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads exactly `buffer.len()` bytes. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The read's own; a file shorter than it should be is `UnexpectedEof`, never zeros.
+    pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        self.file.read_exact_at(buffer, offset).map_err(|source| self.failed("read", source))
+    }
+
+    /// Makes sure that a held piece still matches its digest, once per process. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Corrupt` where it does not: the caller drops the blob from the store.
+    pub fn check(&self, piece: u32) -> Result<(), StoreError> {
+        let expected = {
+            let pieces = self.pieces.lock();
+            if pieces.checked.contains(piece) {
+                return Ok(());
+            }
+            pieces.digests.get(piece as usize).copied().flatten()
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; CHECK_STEP_BYTES];
+        let range = self.geometry.range(piece);
+        let mut offset = range.start;
+        while offset < range.end {
+            let step = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(buffer.len());
+            self.read(&mut buffer[..step], offset)?;
+            hasher.update(&buffer[..step]);
+            offset += step as u64;
+        }
+        if expected != Some(*hasher.finalize().as_bytes()) {
+            return Err(StoreError::Corrupt { task: self.task, piece });
+        }
+        self.pieces.lock().checked.insert(piece);
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.file.sync_data().and_then(|()| self.journal.sync());
+        synced.map_err(|source| self.failed("sync", source))
+    }
+
+    fn failed(&self, act: &'static str, source: io::Error) -> StoreError {
+        StoreError::blob(self.task, act, source)
+    }
+}
