@@ -1,12 +1,145 @@
-//! The daemon's configuration.
+//! The daemon's configuration, checked: bad states cannot be written here.
 
-use hawker_api::units::ByteSize;
+use hawker_api::units::{ByteSize, Rate};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-/// Where and how much the node keeps.
+/// Everything; each component is given its own part.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub host: HostConfig,
+    pub manager: ManagerConfig,
+    pub cluster: ClusterConfig,
+    pub seed_peer: SeedPeerConfig,
+    pub mirror: MirrorConfig,
+    pub peer: PeerConfig,
+    pub storage: StorageConfig,
+    pub engine: EngineChoice,
+    pub shaper: ShaperConfig,
+    pub metrics: MetricsConfig,
+    pub api: ApiConfig,
+    pub telemetry: TelemetryConfig,
+    pub verify: Verify,
+}
+
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// Never empty: the machine's own where the file has none.
+    pub hostname: String,
+    /// `None`: found by asking the kernel which address leads to the manager.
+    pub advertise_ip: Option<IpAddr>,
+    pub idc: String,
+    pub location: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    /// `http://host:port`; empty: no manager, the daemon works alone with its origin.
+    pub addrs: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Not 0: pinned.
+    pub id: u64,
+    pub fallback: Fallback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    Origin,
+    Default,
+}
+
+#[derive(Debug, Clone)]
+pub struct SeedPeerConfig {
+    pub enable: bool,
+    pub cluster_id: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct MirrorConfig {
+    pub addr: SocketAddr,
+    pub registries: Vec<Registry>,
+}
+
+/// An origin that may be proxied: the name the runtime uses, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    pub host: String,
+    pub server: url::Url,
+}
+
+#[derive(Debug, Clone)]
+pub struct PeerConfig {
+    pub addr: SocketAddr,
+    pub tls: PeerTls,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerTls {
+    Auto,
+    Off,
+}
+
 #[derive(Debug, Clone)]
 pub struct StorageConfig {
     pub dir: PathBuf,
     /// 0: no limit but the disk's.
     pub capacity: ByteSize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineChoice {
+    Auto,
+    IoUring,
+    Portable,
+}
+
+#[derive(Debug, Clone)]
+pub struct ShaperConfig {
+    pub mode: ShaperMode,
+    pub upload_limit: Rate,
+    pub per_peer_limit: Rate,
+    pub download_limit: Rate,
+    pub origin_limit: Rate,
+    pub yield_to_others: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShaperMode {
+    Auto,
+    Off,
+}
+
+#[derive(Debug, Clone)]
+pub struct MetricsConfig {
+    pub addr: SocketAddr,
+}
+
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// `None`: no local API.
+    pub socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    pub otlp_endpoint: String,
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// When bytes of a cold pull go to the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// As verified pieces arrive; the last one after the whole digest matched.
+    Streaming,
+    /// Only after the whole digest matched.
+    Strict,
 }

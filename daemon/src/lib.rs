@@ -1,5 +1,12 @@
 //! Hawker's node daemon as a library: everything `hawkerd` is made of. The program itself only
 //! parses arguments and runs it.
 
+pub mod accounting;
 pub mod config;
+pub mod engine;
+pub mod metrics;
+pub mod mirror;
+pub mod origin;
+pub mod peer;
+pub mod status;
 pub mod store;

@@ -256,9 +256,8 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
     let length = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
     if length > 0 {
         match fallocate(file, FallocateFlags::empty(), 0, length) {
-            Ok(()) => {}
-            // Not every file system can; the writes will tell.
-            Err(nix::errno::Errno::EOPNOTSUPP) => {}
+            // Not every file system can; there the writes will tell.
+            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -12,7 +12,6 @@ pub mod units;
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::uninlined_format_args,
     reason = "generated code"
 )]
 pub mod v1 {

@@ -28,6 +28,8 @@ pub struct BlobFile {
     journal: Journal,
     pieces: Mutex<Pieces>,
     complete: AtomicBool,
+    /// The store dropped it; whoever has it open still reads what it held.
+    retired: AtomicBool,
     /// Counts commits; children and readers wait on it.
     commits: watch::Sender<u64>,
 }
@@ -55,8 +57,8 @@ impl BlobFile {
             }
         }
         let pieces = Mutex::new(Pieces { held, checked: PieceSet::new(), digests });
-        let complete = AtomicBool::new(complete);
-        Self { task, geometry, file, journal, pieces, complete, commits: watch::channel(0).0 }
+        let (complete, retired) = (AtomicBool::new(complete), AtomicBool::new(false));
+        Self { task, geometry, file, journal, pieces, complete, retired, commits: watch::channel(0).0 }
     }
 
     pub fn task(&self) -> TaskId {
@@ -82,6 +84,16 @@ impl BlobFile {
         self.commits.send_modify(|commits| *commits += 1);
     }
 
+    /// No more of it will come: the store dropped it.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.commits.send_modify(|commits| *commits += 1);
+    }
+
     pub fn has(&self, piece: u32) -> bool {
         self.pieces.lock().held.contains(piece)
     }
@@ -98,6 +110,13 @@ impl BlobFile {
     pub fn digests(&self) -> Vec<(u32, PieceDigest)> {
         let pieces = self.pieces.lock();
         (0..).zip(&pieces.digests).filter_map(|(piece, digest)| Some((piece, (*digest)?))).collect()
+    }
+
+    /// Held pieces that are not in `told`, at most `limit`, with their digests.
+    pub fn news(&self, told: &PieceSet, limit: usize) -> Vec<(u32, PieceDigest)> {
+        let pieces = self.pieces.lock();
+        let news = pieces.held.iter().filter(|piece| !told.contains(*piece)).take(limit);
+        news.filter_map(|piece| Some((piece, (*pieces.digests.get(piece as usize)?)?))).collect()
     }
 
     /// Wakes at every commit and at completion.
@@ -157,6 +176,11 @@ impl BlobFile {
     /// The read's own; a file shorter than it should be is `UnexpectedEof`, never zeros.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
         self.file.read_exact_at(buffer, offset).map_err(|source| self.failed("read", source))
+    }
+
+    /// Whether [`Self::check`] would return at once.
+    pub fn is_checked(&self, piece: u32) -> bool {
+        self.pieces.lock().checked.contains(piece)
     }
 
     /// Makes sure that a held piece still matches its digest, once per process. Blocks on the disk.

@@ -65,6 +65,9 @@ impl Shelf {
     pub(super) fn forget(&mut self, task: &TaskId) {
         self.recent.retain(|blob| blob.task() != *task);
         if let Some(entry) = self.entries.remove(task) {
+            if let Some(blob) = entry.open.upgrade() {
+                blob.retire();
+            }
             self.used_bytes -= entry.size;
         }
     }

@@ -1,0 +1,244 @@
+//! The portable engine: one task a connection, `sendfile` from the page cache into the socket.
+//!
+//! Works on every kernel. `sendfile` may wait for the disk on a runtime thread; slices of
+//! [`SEND_STEP_BYTES`] keep that short.
+//!
+//! Invariant: a connection is counted from `adopt` to its end, whatever ends it.
+
+use super::{Answer, Connection, Engine, EngineInfo, Lines, Service};
+use crate::peer::request::{self, MAX_HEAD_BYTES, Parsed};
+use crate::store::BlobFile;
+use futures::future::BoxFuture;
+use nix::sys::sendfile::sendfile;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections of all peers together.
+pub(super) const MAX_CONNECTIONS: usize = 1024;
+/// Connections of one peer: a child opens three a task it shares.
+pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 64;
+/// A connection without a request is closed after this.
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// A peer that takes no byte for this long is dropped.
+pub(super) const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// Time for answers in flight at shutdown.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// What is still read, and for how long, of a peer whose request was refused.
+const REFUSED_INPUT_BYTES: u64 = 64 << 10;
+const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
+/// Bytes handed to the kernel at once.
+const SEND_STEP_BYTES: u64 = 1 << 20;
+
+pub struct PortableEngine {
+    service: Arc<dyn Service>,
+    reason: String,
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl PortableEngine {
+    pub fn new(service: Arc<dyn Service>, reason: String) -> Self {
+        let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
+        Self { service, reason, connections: Arc::default(), tracker, cancel }
+    }
+
+    fn count(&self, peer: IpAddr) -> Option<Counted> {
+        let mut connections = self.connections.lock();
+        let total: usize = connections.values().sum();
+        let of_peer = connections.entry(peer).or_default();
+        if total >= MAX_CONNECTIONS || *of_peer >= MAX_CONNECTIONS_PER_PEER {
+            return None;
+        }
+        *of_peer += 1;
+        Some(Counted { peer, connections: Arc::clone(&self.connections) })
+    }
+}
+
+impl Engine for PortableEngine {
+    fn info(&self) -> EngineInfo {
+        EngineInfo { name: "portable", reason: self.reason.clone() }
+    }
+
+    fn adopt(&self, connection: Connection) -> Result<(), Connection> {
+        let Some(counted) = self.count(connection.peer) else { return Err(connection) };
+        let (service, cancel) = (Arc::clone(&self.service), self.cancel.clone());
+        self.tracker.spawn(async move {
+            let peer = connection.peer;
+            let mut exchange = Exchange { connection, service, received: Vec::new() };
+            if let Err(error) = exchange.run(&cancel).await {
+                tracing::debug!(%peer, %error, "connection of a peer ended");
+            }
+            drop(counted);
+        });
+        Ok(())
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.cancel.cancel();
+            self.tracker.close();
+            if timeout(DRAIN_LIMIT, self.tracker.wait()).await.is_err() {
+                tracing::warn!("answers to peers were cut at shutdown");
+            }
+        })
+    }
+}
+
+/// One connection's place in the limits.
+struct Counted {
+    peer: IpAddr,
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut connections = self.connections.lock();
+        if let Some(count) = connections.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.peer);
+            }
+        }
+    }
+}
+
+struct Exchange {
+    connection: Connection,
+    service: Arc<dyn Service>,
+    received: Vec<u8>,
+}
+
+impl Exchange {
+    async fn run(&mut self, cancel: &CancellationToken) -> io::Result<()> {
+        self.connection.socket.set_nodelay(true)?;
+        loop {
+            let request = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                request = timeout(IDLE_LIMIT, self.request()) => request,
+            };
+            let request = match request {
+                Err(_idle) => return Ok(()),
+                Ok(request) => match request? {
+                    None => return Ok(()),
+                    Some(Err(bad)) => return self.refuse(&bad).await,
+                    Some(Ok(request)) => request,
+                },
+            };
+            let close = request.close;
+            let answer = self.service.answer(self.connection.peer, request).await;
+            let ends = matches!(answer, Answer::Feed { .. });
+            tokio::select! {
+                () = drained(cancel) => return Ok(()),
+                sent = self.reply(answer) => sent?,
+            }
+            if close || ends {
+                return self.connection.socket.shutdown().await;
+            }
+        }
+    }
+
+    /// The next request; `None` where the peer closed between requests.
+    async fn request(&mut self) -> io::Result<Option<Result<crate::peer::Request, request::BadRequest>>> {
+        loop {
+            match request::parse(&self.received) {
+                Err(bad) => return Ok(Some(Err(bad))),
+                Ok(Parsed::Complete { request, consumed }) => {
+                    self.received.drain(..consumed);
+                    return Ok(Some(Ok(request)));
+                }
+                Ok(Parsed::Partial) => {}
+            }
+            if self.received.capacity() < MAX_HEAD_BYTES {
+                self.received.reserve(MAX_HEAD_BYTES);
+            }
+            if self.connection.socket.read_buf(&mut self.received).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Answers, and reads on for a moment: closing with unread input would reset the connection and
+    /// take the answer with it.
+    async fn refuse(&mut self, bad: &request::BadRequest) -> io::Result<()> {
+        self.send(&bad.answer()).await?;
+        self.connection.socket.shutdown().await?;
+        let mut rest = (&mut self.connection.socket).take(REFUSED_INPUT_BYTES);
+        let discard = tokio::io::copy(&mut rest, &mut tokio::io::sink());
+        let _ = timeout(REFUSAL_LIMIT, discard).await;
+        Ok(())
+    }
+
+    async fn reply(&mut self, answer: Answer) -> io::Result<()> {
+        match answer {
+            Answer::Text(bytes) => self.send(&bytes).await,
+            Answer::Slice { head, blob, range } => {
+                self.send(&head).await?;
+                self.send_slice(&blob, range).await
+            }
+            Answer::Feed { head, lines } => {
+                self.send(&head).await?;
+                self.send_lines(lines).await
+            }
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(SEND_LIMIT, self.connection.socket.write_all(bytes)).await??;
+        self.service.sent(self.connection.peer, bytes.len() as u64);
+        Ok(())
+    }
+
+    async fn send_slice(&mut self, blob: &BlobFile, range: Range<u64>) -> io::Result<()> {
+        let mut offset = range.start;
+        while offset < range.end {
+            let step = (range.end - offset).min(SEND_STEP_BYTES);
+            let sent = timeout(SEND_LIMIT, send_step(&self.connection.socket, blob, offset, step)).await??;
+            if sent == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.service.sent(self.connection.peer, sent);
+            offset += sent;
+        }
+        Ok(())
+    }
+
+    async fn send_lines(&mut self, mut lines: Box<dyn Lines>) -> io::Result<()> {
+        let mut unexpected = [0; 1];
+        loop {
+            let next = tokio::select! {
+                next = lines.next() => next,
+                // The child closed (or sent what it must not): nobody listens any more.
+                _ = self.connection.socket.read(&mut unexpected) => return Ok(()),
+            };
+            let Some(bytes) = next else { return Ok(()) };
+            self.send(&bytes).await?;
+        }
+    }
+}
+
+async fn send_step(socket: &TcpStream, blob: &BlobFile, offset: u64, bytes: u64) -> io::Result<u64> {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let start = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let sent = socket.async_io(Interest::WRITABLE, || {
+        let mut position = start;
+        sendfile(socket, blob.file(), Some(&mut position), bytes).map_err(io::Error::from)
+    });
+    Ok(sent.await? as u64)
+}
+
+/// Ends some time after the cancellation, so that an answer in flight may still be completed.
+async fn drained(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(DRAIN_LIMIT).await;
+}

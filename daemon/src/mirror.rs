@@ -1,0 +1,3 @@
+//! The registry mirror for the container runtime.
+
+pub mod blobs;

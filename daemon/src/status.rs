@@ -1,0 +1,115 @@
+//! What the daemon says of itself: `/status`, and the types of that document.
+
+use serde::Serialize;
+
+/// The whole document. Field names are a contract.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    pub host: HostReport,
+    pub cluster: Option<ClusterReport>,
+    pub manager: LinkReport,
+    pub scheduler: LinkReport,
+    pub engine: EngineReport,
+    pub shaper: ShaperReport,
+    pub store: StoreReport,
+    pub delivered: BySource,
+    pub tasks: Vec<TaskReport>,
+    pub peers: Vec<PeerReport>,
+    pub bad_peers: Vec<BadPeerReport>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HostReport {
+    pub id: String,
+    pub hostname: String,
+    pub ip: String,
+    pub piece_port: u16,
+    pub idc: String,
+    pub location: String,
+    /// "peer" or "seed".
+    pub kind: String,
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ClusterReport {
+    pub id: u64,
+    pub name: String,
+    pub reason: String,
+    /// "manager" (told now), "cache" (last known) or "config".
+    pub source: String,
+    pub fell_back: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LinkReport {
+    pub connected: bool,
+    pub addr: String,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EngineReport {
+    pub name: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ShaperReport {
+    pub mode: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StoreReport {
+    pub dir: String,
+    pub used_bytes: u64,
+    pub capacity_bytes: u64,
+    pub complete_blobs: u64,
+    pub partial_blobs: u64,
+    pub error: Option<String>,
+}
+
+/// Bytes by where they came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct BySource {
+    pub local: u64,
+    pub peer_same_zone: u64,
+    pub peer_cross_zone: u64,
+    pub seed: u64,
+    pub origin: u64,
+}
+
+/// A download that is running, or one of the last that ended.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TaskReport {
+    pub task: String,
+    /// 0: not known yet.
+    pub size: u64,
+    pub pieces_held: u32,
+    pub pieces_total: u32,
+    pub state: String,
+    /// Given to the runtime here.
+    pub delivered: BySource,
+    /// Fetched into the store here.
+    pub fetched: BySource,
+    pub started_unix_ms: u64,
+    pub finished_unix_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PeerReport {
+    pub host_id: String,
+    pub ip: String,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct BadPeerReport {
+    pub host_id: String,
+    pub ip: String,
+    pub detail: String,
+    pub until_unix_ms: u64,
+}
