@@ -3,6 +3,7 @@
 
 pub mod accounting;
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod metrics;
 pub mod mirror;
@@ -10,3 +11,4 @@ pub mod origin;
 pub mod peer;
 pub mod status;
 pub mod store;
+pub mod swarm;

@@ -1,4 +1,10 @@
-//! What the daemon says of itself: `/status`, and the types of that document.
+//! What the daemon says of itself: the document at `/status`.
+//!
+//! Serving it is [`server`]'s. Invariant: the field names are a contract; others read them.
+
+mod server;
+
+pub use server::{MakeReport, StatusError, StatusServer};
 
 use serde::Serialize;
 

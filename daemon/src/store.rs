@@ -78,6 +78,7 @@ struct Inner {
     capacity_bytes: u64,
     shelf: Mutex<Shelf>,
     error: Mutex<Option<String>>,
+    evicted: Mutex<Vec<TaskId>>,
 }
 
 impl Store {
@@ -101,8 +102,9 @@ impl Store {
                 }
             }
         }
-        let (capacity_bytes, error) = (config.capacity.0, Mutex::new(None));
-        Ok(Self { inner: Arc::new(Inner { layout, capacity_bytes, shelf: Mutex::new(shelf), error }) })
+        let capacity_bytes = config.capacity.0;
+        let (shelf, error, evicted) = (Mutex::new(shelf), Mutex::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { layout, capacity_bytes, shelf, error, evicted }) })
     }
 
     pub fn dir(&self) -> &Path {
@@ -177,6 +179,11 @@ impl Store {
         self.inner.shelf.lock().complete().collect()
     }
 
+    /// Blobs evicted since the last call, for those who were told that they are held.
+    pub fn take_evicted(&self) -> Vec<TaskId> {
+        std::mem::take(&mut self.inner.evicted.lock())
+    }
+
     pub fn report(&self) -> StoreReport {
         let mut report = self.inner.shelf.lock().report();
         report.error.clone_from(&self.inner.error.lock());
@@ -207,6 +214,7 @@ impl Store {
             };
             tracing::info!(task = %victim, "evicting the least recently used blob");
             self.remove(&victim)?;
+            self.inner.evicted.lock().push(victim);
         }
     }
 

@@ -99,11 +99,7 @@ impl PieceSet {
     /// All of `count` pieces.
     #[must_use]
     pub fn full(count: u32) -> Self {
-        let mut set = Self::new();
-        for piece in 0..count {
-            set.insert(piece);
-        }
-        set
+        (0..count).collect()
     }
 
     /// A set received from elsewhere; bits at and above `count` are ignored.
@@ -169,6 +165,16 @@ impl PieceSet {
         (0u32..).zip(&self.bits).flat_map(|(index, byte)| {
             (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| index * 8 + bit)
         })
+    }
+}
+
+impl FromIterator<u32> for PieceSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(pieces: I) -> Self {
+        let mut set = Self::new();
+        for piece in pieces {
+            set.insert(piece);
+        }
+        set
     }
 }
 

@@ -174,8 +174,8 @@ impl Exchange {
         self.send(&bad.answer()).await?;
         self.connection.socket.shutdown().await?;
         let mut rest = (&mut self.connection.socket).take(REFUSED_INPUT_BYTES);
-        let discard = tokio::io::copy(&mut rest, &mut tokio::io::sink());
-        let _ = timeout(REFUSAL_LIMIT, discard).await;
+        let mut sink = tokio::io::sink();
+        let _ = timeout(REFUSAL_LIMIT, tokio::io::copy(&mut rest, &mut sink)).await;
         Ok(())
     }
 

@@ -1,0 +1,37 @@
+//! What every download needs of the daemon.
+
+use super::orders::{Announce, Parent};
+use super::shunned::Shunned;
+use crate::config::Verify;
+use crate::metrics::{Metrics, Source};
+use crate::origin::OriginClient;
+use crate::peer::client::PeerClient;
+use crate::store::Store;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+pub(super) struct Context {
+    pub(super) host_id: Arc<str>,
+    pub(super) idc: String,
+    pub(super) location: String,
+    pub(super) verify: Verify,
+    pub(super) store: Store,
+    pub(super) origin: OriginClient,
+    pub(super) client: PeerClient,
+    pub(super) metrics: Metrics,
+    pub(super) announce: Arc<dyn Announce>,
+    pub(super) shunned: Shunned,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Context {
+    /// A parent's class: same IDC and location is the same zone.
+    pub(super) fn source(&self, parent: &Parent) -> Source {
+        if parent.seed {
+            return Source::Seed;
+        }
+        let same = parent.idc.eq_ignore_ascii_case(&self.idc)
+            && parent.location.eq_ignore_ascii_case(&self.location);
+        if same { Source::PeerSameZone } else { Source::PeerCrossZone }
+    }
+}

@@ -1,0 +1,219 @@
+//! Work for one parent: follow its feed, fetch pieces from it over a few connections.
+//!
+//! Invariant: a piece that does not match what the piece list says is not held, and its sender is
+//! named and not asked again.
+
+use super::download::Download;
+use super::intake::Intake;
+use super::orders::{Attested, Notice, Parent};
+use super::state::{Claim, Expected};
+use crate::peer::client::{ClientError, News, PeerConnection};
+use crate::store::BlobFile;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Connections to one parent for one task: one works while the other waits for its request's answer.
+const CONNECTIONS_PER_PARENT: usize = 2;
+/// Pause after a failure, times the number of failures in a row.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Failures to connect in a row after which the scheduler is told.
+const UNREACHABLE_AFTER: u32 = 4;
+/// Waiting workers look again after this, because claims grow stale without an event.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Works with `parent` until it is retired or shunned, or the download ends.
+pub(super) async fn from_parent(download: Arc<Download>, parent: Parent) {
+    let gone = download.cancel.child_token();
+    let workers = (0..CONNECTIONS_PER_PARENT).map(|_| pieces(&download, &parent, &gone));
+    tokio::join!(feed(&download, &parent, &gone), futures::future::join_all(workers));
+}
+
+fn is_retired(download: &Download, parent: &Parent) -> bool {
+    let state = download.state();
+    let assigned = state.parents.get(&parent.host_id).is_some_and(|state| !state.retired);
+    !assigned || state.outcome.is_some()
+}
+
+/// Follows what the parent has, until it has everything or is gone.
+async fn feed(download: &Arc<Download>, parent: &Parent, gone: &CancellationToken) {
+    let (mut failures, mut changes) = (0, download.changes());
+    while !is_retired(download, parent) && !gone.is_cancelled() {
+        let following = follow(download, parent, &mut failures);
+        let retired = async {
+            while !is_retired(download, parent) && changes.changed().await.is_ok() {}
+        };
+        let ended = tokio::select! {
+            () = gone.cancelled() => return,
+            () = retired => return,
+            ended = following => ended,
+        };
+        match ended {
+            // It has everything: nothing more to learn.
+            Ok(true) => return,
+            Ok(false) => failures += 1,
+            Err(error) => {
+                failures += 1;
+                tracing::debug!(task = %download.task, %error, "feed of a parent ended");
+                if failures == UNREACHABLE_AFTER && matches!(error, ClientError::Unreachable { .. }) {
+                    report_bad(download, parent, 0, error.to_string());
+                }
+            }
+        }
+        tokio::time::sleep((RETRY_PAUSE * failures).min(MAX_RETRY_PAUSE)).await;
+    }
+}
+
+/// True: the parent has the whole blob.
+async fn follow(download: &Arc<Download>, parent: &Parent, failures: &mut u32) -> Result<bool, ClientError> {
+    let connection = download.context.client.connect(parent.addr).await?;
+    let mut feed = connection.have(&download.task).await?;
+    *failures = 0;
+    while let Some(news) = feed.next().await? {
+        match news {
+            News::Complete => return Ok(true),
+            News::Size(size) => size_from_parent(download, parent, size).await,
+            News::Pieces(pieces) => {
+                let alone = !download.context.announce.is_connected();
+                let attester: Arc<str> = parent.host_id.as_str().into();
+                download.update(|state| {
+                    for (piece, digest) in pieces {
+                        if let Some(known) = state.parents.get_mut(&parent.host_id) {
+                            known.has.insert(piece);
+                        }
+                        // Without a scheduler the parent's own word has to do until the whole is proven.
+                        if alone {
+                            let (digests, attester) = (vec![digest], Arc::clone(&attester));
+                            state.expect(&Attested { first: piece, digests, attester });
+                        }
+                    }
+                });
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// A parent's word on the size counts only where there is no scheduler to ask.
+async fn size_from_parent(download: &Arc<Download>, parent: &Parent, size: u64) {
+    if download.blob().is_none()
+        && !download.context.announce.is_connected()
+        && let Err(failure) = download.attach(size).await
+    {
+        tracing::debug!(task = %download.task, parent = %parent.addr, %failure, "size told by a parent");
+        download.fail(failure);
+    }
+}
+
+/// Fetches piece after piece over one connection.
+async fn pieces(download: &Arc<Download>, parent: &Parent, gone: &CancellationToken) {
+    let (mut connection, mut failures) = (None, 0u32);
+    while let Some((blob, piece, expected, claim)) = next(download, parent, gone).await {
+        let fetched = tokio::select! {
+            () = gone.cancelled() => Err(None),
+            fetched = piece_from(download, parent, &mut connection, &blob, (piece, &expected, &claim)) => {
+                fetched.map_err(Some)
+            }
+        };
+        download.release(piece, &claim);
+        match fetched {
+            Ok(()) => failures = 0,
+            Err(None) => return,
+            Err(Some(error)) => {
+                (connection, failures) = (None, failures + 1);
+                tracing::debug!(task = %download.task, piece, %error, "piece not fetched");
+                match error {
+                    ClientError::Protocol { .. } => {
+                        shun(download, parent, piece, error.to_string());
+                        gone.cancel();
+                    }
+                    ClientError::Refused { status: 404, .. } => lost(download, parent, piece),
+                    _ => {}
+                }
+                let pause = (RETRY_PAUSE * failures).min(MAX_RETRY_PAUSE);
+                let _ = tokio::time::timeout(pause, gone.cancelled()).await;
+            }
+        }
+    }
+}
+
+type Next = (Arc<BlobFile>, u32, Expected, Claim);
+
+/// The next piece to fetch from `parent`, once there is one; `None` when there will be none.
+async fn next(download: &Download, parent: &Parent, gone: &CancellationToken) -> Option<Next> {
+    let mut changes = download.changes();
+    loop {
+        changes.borrow_and_update();
+        if is_retired(download, parent) || gone.is_cancelled() {
+            return None;
+        }
+        {
+            let mut state = download.state();
+            let picked = state.claim_from(&parent.host_id, Instant::now(), |count| rand::random_range(0..count));
+            if let Some((piece, expected, claim)) = picked
+                && let Some(blob) = state.blob.clone()
+            {
+                return Some((blob, piece, expected, claim));
+            }
+        }
+        tokio::select! {
+            () = gone.cancelled() => return None,
+            _ = tokio::time::timeout(LOOK_AGAIN, changes.changed()) => {}
+        }
+    }
+}
+
+async fn piece_from(
+    download: &Arc<Download>,
+    parent: &Parent,
+    connection: &mut Option<PeerConnection>,
+    blob: &Arc<BlobFile>,
+    (piece, expected, claim): (u32, &Expected, &Claim),
+) -> Result<(), ClientError> {
+    let open = match connection {
+        Some(open) => open,
+        None => connection.insert(download.context.client.connect(parent.addr).await?),
+    };
+    let mut intake = Intake::new(Arc::clone(blob), piece, claim.clone());
+    open.fetch(&download.task, blob.geometry().range(piece), &mut intake).await?;
+    if intake.digest() != expected.digest {
+        download.context.metrics.piece_rejected();
+        let detail = format!("piece {piece} of {} does not match the piece list", download.task);
+        return Err(ClientError::Protocol { parent: parent.addr, detail });
+    }
+    let source = download.state().parents.get(&parent.host_id).map(|state| state.source);
+    let source = source.unwrap_or_else(|| download.context.source(parent));
+    let attester = Some(Arc::clone(&expected.attester));
+    if let Err(failure) = download.commit(&intake, source, attester) {
+        download.fail(failure);
+    }
+    Ok(())
+}
+
+/// The parent no longer has a piece it told of.
+fn lost(download: &Download, parent: &Parent, piece: u32) {
+    download.update(|state| {
+        if let Some(known) = state.parents.get_mut(&parent.host_id) {
+            known.has.remove(piece);
+        }
+    });
+}
+
+fn shun(download: &Download, parent: &Parent, piece: u32, detail: String) {
+    tracing::warn!(task = %download.task, peer = %parent.addr, host = %parent.host_id, %detail, "shunning a peer");
+    let (ip, now) = (parent.addr.ip(), Instant::now());
+    download.context.shunned.add(&parent.host_id, ip, detail.clone(), now);
+    download.update(|state| {
+        if let Some(known) = state.parents.get_mut(&parent.host_id) {
+            known.retired = true;
+        }
+    });
+    report_bad(download, parent, piece, detail);
+}
+
+fn report_bad(download: &Download, parent: &Parent, piece: u32, detail: String) {
+    let (task, host_id) = (download.task, parent.host_id.clone());
+    download.context.announce.tell(Notice::BadPeer { task, host_id, piece, detail });
+}
