@@ -1,8 +1,14 @@
 //! The daemon's configuration, checked: bad states cannot be written here.
+//!
+//! What stands in the file is [`raw`]'s. Invariant: a `Config` that exists can be run.
 
+mod check;
+mod raw;
+
+use hawker_api::config::ConfigError;
 use hawker_api::units::{ByteSize, Rate};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything; each component is given its own part.
 #[derive(Debug, Clone)]
@@ -20,6 +26,21 @@ pub struct Config {
     pub api: ApiConfig,
     pub telemetry: TelemetryConfig,
     pub verify: Verify,
+}
+
+impl Config {
+    /// Reads `path` (or takes the defaults, for `None`), lets `environment` override keys, and checks.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file or variable, the key and what is wrong.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let raw: raw::Config = hawker_api::config::load(path, environment)?;
+        let origin = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+        check::Checker { origin }.config(raw)
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -108,7 +108,8 @@ impl Control {
         let file = PlacementFile::new(&dir, &request);
         let (publish, placement) = watch::channel(file.load());
         if !manager_addrs.is_empty() {
-            let link = manager::Link { addrs: manager_addrs, request, file, publish, links: Arc::clone(&links) };
+            let link =
+                manager::Link { addrs: manager_addrs, request, file, publish, links: Arc::clone(&links) };
             let stopped = cancel.clone();
             tracker.spawn(async move {
                 tokio::select! { () = stopped.cancelled() => {}, () = link.run() => {} }

@@ -15,8 +15,8 @@ use crate::peer::client::PeerClient;
 use crate::peer::service::PieceService;
 use crate::peer::{PeerServer, PeerServerError};
 use crate::status::{
-    BySource, ClusterReport, EngineReport, HostReport, PeerReport, Report, ShaperReport, StatusError, StatusServer,
-    StoreReport,
+    BySource, ClusterReport, EngineReport, HostReport, PeerReport, Report, ShaperReport, StatusError,
+    StatusServer, StoreReport,
 };
 use crate::store::{Store, StoreError};
 use crate::swarm::{Parts, Swarm};

@@ -22,6 +22,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use proof::Hasher;
+
 use crate::config::Verify;
 use crate::metrics::Metrics;
 use crate::mirror::blobs::{Blob, BlobRequest, Blobs, OpenError};
@@ -237,11 +239,7 @@ impl Swarm {
         Ok(self.start(&mut active, Download::new(context, task, object, credentials, None)))
     }
 
-    fn start(
-        &self,
-        active: &mut HashMap<TaskId, Arc<Download>>,
-        download: Arc<Download>,
-    ) -> Arc<Download> {
+    fn start(&self, active: &mut HashMap<TaskId, Arc<Download>>, download: Arc<Download>) -> Arc<Download> {
         active.insert(download.task, Arc::clone(&download));
         let (swarm, driven) = (self.clone(), Arc::clone(&download));
         self.inner.tracker.spawn(async move {
@@ -306,6 +304,10 @@ impl Swarm {
 impl Blobs for Swarm {
     fn open(&self, request: BlobRequest) -> BoxFuture<'_, Result<Box<dyn Blob>, OpenError>> {
         Box::pin(Self::open(self, request))
+    }
+
+    fn holds(&self, task: &TaskId) -> bool {
+        matches!(self.stored(task), Some(Ok(blob)) if blob.is_complete())
     }
 }
 

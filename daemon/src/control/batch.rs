@@ -44,7 +44,8 @@ impl Batch {
                 if self.alive.len() > MAX_ALIVE {
                     self.alive.clear();
                 }
-                let recently = self.alive.get(&id).is_some_and(|last| now.duration_since(*last) < ALIVE_EVERY);
+                let recently =
+                    self.alive.get(&id).is_some_and(|last| now.duration_since(*last) < ALIVE_EVERY);
                 if !recently {
                     self.alive.insert(id, now);
                     self.task(task).live_leases.push(id);
@@ -93,9 +94,14 @@ mod tests {
             assert!(batch.add(Notice::LeaseAlive { task, id: 5 }, now).is_empty());
         }
         let messages = batch.add(Notice::Finished { task, size: 99 }, now);
-        let [Kind::Progress(progress), Kind::Finished(_)] = messages.as_slice() else { panic!("{messages:?}") };
+        let [Kind::Progress(progress), Kind::Finished(_)] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
         let [told] = progress.tasks.as_slice() else { panic!() };
-        assert_eq!((told.size, told.pieces.as_slice(), told.live_leases.as_slice()), (99, &[3, 4, 5][..], &[5][..]));
+        assert_eq!(
+            (told.size, told.pieces.as_slice(), told.live_leases.as_slice()),
+            (99, &[3, 4, 5][..], &[5][..])
+        );
         assert_eq!((told.attested.len(), told.attested[0].first, told.attested[0].digests.len()), (1, 3, 96));
         assert!(batch.is_empty() && batch.flush().is_empty());
     }

@@ -103,7 +103,8 @@ impl PlacementFile {
     pub(super) fn save(&self, placement: &Placed) -> std::io::Result<()> {
         let contents = Contents { node: self.key.clone(), placement: placement.clone() };
         let new = self.path.with_extension("json.new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(&contents)?)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)
@@ -121,9 +122,11 @@ mod tests {
         let request = v1::PlaceRequest { host: Some(host), ..v1::PlaceRequest::default() };
         let file = PlacementFile::new(dir.path(), &request);
         assert_eq!(file.load(), None);
-        let endpoint = |id, addr: &str| v1::SchedulerEndpoint { id, addr: addr.into(), hostname: String::new() };
+        let endpoint =
+            |id, addr: &str| v1::SchedulerEndpoint { id, addr: addr.into(), hostname: String::new() };
         let schedulers = vec![endpoint(2, "b:8002"), endpoint(1, "a:8002")];
-        let mut placed = Placed::from(v1::Placement { cluster_id: 3, schedulers, ..v1::Placement::default() });
+        let mut placed =
+            Placed::from(v1::Placement { cluster_id: 3, schedulers, ..v1::Placement::default() });
         assert_eq!(placed.schedulers, ["a:8002", "b:8002"]);
         file.save(&placed).unwrap();
         placed.source = PlacementSource::Cache;

@@ -103,10 +103,8 @@ impl Link {
         let endpoint = endpoint.http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE).tcp_nodelay(true);
         let mut client = SchedulerClient::new(endpoint.connect().await?);
         let (outgoing, messages) = mpsc::channel(QUEUE_MESSAGES);
-        let hello = v1::Hello {
-            host: Some(self.host.clone()),
-            scheduler_cluster_id: placed.scheduler_cluster_id,
-        };
+        let hello =
+            v1::Hello { host: Some(self.host.clone()), scheduler_cluster_id: placed.scheduler_cluster_id };
         // The channel is new and has room.
         let _ = outgoing.try_send(v1::DaemonMessage { kind: Some(Kind::Hello(hello)) });
         let opening = async {
@@ -157,7 +155,10 @@ async fn receive(incoming: &mut tonic::Streaming<v1::SchedulerMessage>, swarm: &
     }
 }
 
-async fn send(mut notices: mpsc::Receiver<Notice>, outgoing: mpsc::Sender<v1::DaemonMessage>) -> SessionError {
+async fn send(
+    mut notices: mpsc::Receiver<Notice>,
+    outgoing: mpsc::Sender<v1::DaemonMessage>,
+) -> SessionError {
     let mut batch = Batch::default();
     loop {
         let Some(notice) = notices.recv().await else { return SessionError::Overflow };

@@ -53,8 +53,10 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
 }
 
 fn parent(message: v1::Parent) -> Result<Parent, WireError> {
-    let ip: IpAddr = message.ip.parse().map_err(|error: std::net::AddrParseError| bad("parent.ip", error.to_string()))?;
-    let port = u16::try_from(message.piece_port).map_err(|error| bad("parent.piece_port", error.to_string()))?;
+    let ip: IpAddr =
+        message.ip.parse().map_err(|error: std::net::AddrParseError| bad("parent.ip", error.to_string()))?;
+    let port =
+        u16::try_from(message.piece_port).map_err(|error| bad("parent.piece_port", error.to_string()))?;
     let seed = message.kind() == v1::HostKind::Seed;
     let v1::Parent { host_id, idc, location, .. } = message;
     Ok(Parent { host_id, addr: SocketAddr::new(ip, port), seed, idc, location })
@@ -123,7 +125,9 @@ pub(super) fn urgent(notice: Notice) -> Kind {
         Notice::Want(want) => Kind::Want(self::want(want)),
         Notice::LeaseEnded { task, id, outcome } => Kind::LeaseEnded(lease_ended(task, id, outcome)),
         Notice::Finished { task, size } => Kind::Finished(v1::Finished { task: task.to_string(), size }),
-        Notice::Abandoned { task, detail } => Kind::Abandoned(v1::Abandoned { task: task.to_string(), detail }),
+        Notice::Abandoned { task, detail } => {
+            Kind::Abandoned(v1::Abandoned { task: task.to_string(), detail })
+        }
         Notice::PieceList { task, size, digests, proven } => {
             let mut runs = Vec::new();
             for attested in digests {
@@ -141,9 +145,10 @@ pub(super) fn urgent(notice: Notice) -> Kind {
             Kind::Dropped(v1::Dropped { tasks: tasks.iter().map(ToString::to_string).collect() })
         }
         // Gathered by `Batch`, which never passes these on.
-        Notice::Size { .. } | Notice::Piece { .. } | Notice::LeaseAlive { .. } | Notice::LeaseExtended { .. } => {
-            Kind::Progress(v1::Progress::default())
-        }
+        Notice::Size { .. }
+        | Notice::Piece { .. }
+        | Notice::LeaseAlive { .. }
+        | Notice::LeaseExtended { .. } => Kind::Progress(v1::Progress::default()),
     }
 }
 

@@ -14,6 +14,9 @@ use std::ops::Range;
 pub trait Blobs: Send + Sync + 'static {
     /// Opens a blob: returns once its size is known and somebody was found who has or can fetch it.
     fn open(&self, request: BlobRequest) -> BoxFuture<'_, Result<Box<dyn Blob>, OpenError>>;
+
+    /// Whether it is here, whole.
+    fn holds(&self, task: &TaskId) -> bool;
 }
 
 /// What to open, and where it comes from when no peer has it.
@@ -26,7 +29,7 @@ pub struct BlobRequest {
 }
 
 /// An opened blob. Dropping it (and its readers) tells the swarm that nobody here wants it any more.
-pub trait Blob: Send {
+pub trait Blob: Send + Sync {
     /// Bytes in all.
     fn size(&self) -> u64;
     /// Reads a part; `range` lies within the size.

@@ -23,8 +23,7 @@ impl OriginBody {
     pub(super) fn new(answer: Answer, what: What, asked: Option<Range<u64>>) -> Result<Self, OriginError> {
         let length = answer.response.content_length();
         if answer.response.status() == http::StatusCode::OK {
-            let body =
-                Self { answer: Some(answer), what, total: length, start: 0, end: length, position: 0 };
+            let body = Self { answer: Some(answer), what, total: length, start: 0, end: length, position: 0 };
             return Ok(body);
         }
         let range = content_range(answer.response.headers());
@@ -34,7 +33,8 @@ impl OriginBody {
         let asked = asked.unwrap_or(0..u64::MAX);
         let wanted_end = total.map_or(asked.end, |total| asked.end.min(total));
         if start != asked.start || (asked.end != u64::MAX && end != wanted_end) {
-            let detail = format!("bytes {start}-{end} came where {}-{wanted_end} were asked for", asked.start);
+            let detail =
+                format!("bytes {start}-{end} came where {}-{wanted_end} were asked for", asked.start);
             return Err(what.failed(detail));
         }
         if length.is_some_and(|length| length != end - start) {
@@ -68,7 +68,8 @@ impl OriginBody {
         let chunk = match read {
             Err(_) => return Err(self.what.failed(format!("no byte for {} s", IDLE_LIMIT.as_secs()))),
             Ok(Err(error)) => {
-                let detail = format!("the body ended after {} bytes: {}", self.position, super::chain(&error));
+                let detail =
+                    format!("the body ended after {} bytes: {}", self.position, super::chain(&error));
                 return Err(self.what.failed(detail));
             }
             Ok(Ok(chunk)) => chunk,
@@ -117,7 +118,9 @@ mod tests {
     fn content_ranges_are_read_strictly() {
         assert_eq!(parsed("bytes 0-9/10"), Some((0, 10, Some(10))));
         assert_eq!(parsed("bytes 5-9/*"), Some((5, 10, None)));
-        for text in ["bytes 5-4/10", "bytes 0-10/10", "bytes */0", "lines 0-1/2", "bytes 0-18446744073709551615/*"] {
+        for text in
+            ["bytes 5-4/10", "bytes 0-10/10", "bytes */0", "lines 0-1/2", "bytes 0-18446744073709551615/*"]
+        {
             assert_eq!(parsed(text), None, "{text}");
         }
     }

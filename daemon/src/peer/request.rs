@@ -49,7 +49,8 @@ impl ByteRange {
         (range.start < range.end).then_some(range)
     }
 
-    fn parse(value: &[u8]) -> Option<Self> {
+    /// Reads a `Range` header. `None`: not one that is understood here, to be ignored.
+    pub fn parse(value: &[u8]) -> Option<Self> {
         let (first, last) =
             std::str::from_utf8(value).ok()?.trim().strip_prefix("bytes=")?.split_once('-')?;
         match (digits(first), digits(last)) {

@@ -73,7 +73,8 @@ impl StatusServer {
         if let Some(path) = &api.socket {
             let failed = |source| StatusError::Socket { path: path.clone(), source };
             let listener = unix_listener(path).await.map_err(failed)?;
-            let serving = axum::serve(listener, app.clone()).with_graceful_shutdown(cancel.clone().cancelled_owned());
+            let serving =
+                axum::serve(listener, app.clone()).with_graceful_shutdown(cancel.clone().cancelled_owned());
             tracker.spawn(async { serving.await });
         }
         let serving = axum::serve(listener, app).with_graceful_shutdown(cancel.clone().cancelled_owned());

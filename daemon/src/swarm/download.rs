@@ -101,7 +101,11 @@ impl Download {
         }
         let blob = created.map_err(|error| {
             self.context.store.note_error(&error);
-            if error.is_no_space() { Failure::NoSpace(error.to_string()) } else { Failure::Store(error.to_string()) }
+            if error.is_no_space() {
+                Failure::NoSpace(error.to_string())
+            } else {
+                Failure::Store(error.to_string())
+            }
         })?;
         let blob = self.update(|state| Arc::clone(state.blob.get_or_insert(blob)));
         self.arrival.send_replace(Some(Arc::clone(&blob)));
@@ -169,7 +173,10 @@ impl Download {
             let digests = blob.digests().into_iter().map(|(piece, digest)| Attested {
                 first: piece,
                 digests: vec![digest],
-                attester: state.origins.get(&piece).map_or_else(|| Arc::clone(&own), |(_, by)| Arc::clone(by)),
+                attester: state
+                    .origins
+                    .get(&piece)
+                    .map_or_else(|| Arc::clone(&own), |(_, by)| Arc::clone(by)),
             });
             let digests = digests.collect();
             notices.push(Notice::PieceList { task: self.task, size, digests, proven: false });
@@ -187,9 +194,10 @@ impl Download {
             Some(Outcome::Verified) => "complete".to_owned(),
             Some(Outcome::Failed(failure)) => format!("failed: {failure}"),
         };
-        let (size, total, held) = state.blob.as_ref().map_or((0, 0, 0), |blob| {
-            (blob.geometry().size(), blob.geometry().count(), blob.held().len())
-        });
+        let (size, total, held) = state
+            .blob
+            .as_ref()
+            .map_or((0, 0, 0), |blob| (blob.geometry().size(), blob.geometry().count(), blob.held().len()));
         TaskReport {
             task: self.task.to_string(),
             size,

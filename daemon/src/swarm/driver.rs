@@ -189,8 +189,7 @@ impl Driver {
             let disproven = self.download.disproven.is_some() && state.outcome.is_none();
             disproven || state.own_fetch_is_due(connected, Instant::now())
         };
-        let all_held =
-            self.download.blob().is_some_and(|blob| blob.held().len() == blob.geometry().count());
+        let all_held = self.download.blob().is_some_and(|blob| blob.held().len() == blob.geometry().count());
         if self.own || !due || all_held || Instant::now() < self.own_not_before {
             return;
         }
@@ -355,7 +354,8 @@ async fn disproved(download: &Arc<Download>) -> Verdict {
     let list: Disproven = {
         let state = download.state();
         let own = &download.context.host_id;
-        let attester = |piece| state.origins.get(&piece).map_or_else(|| Arc::clone(own), |(_, by)| Arc::clone(by));
+        let attester =
+            |piece| state.origins.get(&piece).map_or_else(|| Arc::clone(own), |(_, by)| Arc::clone(by));
         blob.digests().into_iter().map(|(piece, digest)| (piece, digest, attester(piece))).collect()
     };
     remove(download).await;

@@ -42,9 +42,7 @@ async fn feed(download: &Arc<Download>, parent: &Parent, gone: &CancellationToke
     let (mut failures, mut changes) = (0, download.changes());
     while !is_retired(download, parent) && !gone.is_cancelled() {
         let following = follow(download, parent, &mut failures);
-        let retired = async {
-            while !is_retired(download, parent) && changes.changed().await.is_ok() {}
-        };
+        let retired = async { while !is_retired(download, parent) && changes.changed().await.is_ok() {} };
         let ended = tokio::select! {
             () = gone.cancelled() => return,
             () = retired => return,
@@ -151,7 +149,8 @@ async fn next(download: &Download, parent: &Parent, gone: &CancellationToken) ->
         }
         {
             let mut state = download.state();
-            let picked = state.claim_from(&parent.host_id, Instant::now(), |count| rand::random_range(0..count));
+            let picked =
+                state.claim_from(&parent.host_id, Instant::now(), |count| rand::random_range(0..count));
             if let Some((piece, expected, claim)) = picked
                 && let Some(blob) = state.blob.clone()
             {

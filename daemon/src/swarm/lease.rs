@@ -161,7 +161,9 @@ fn extend(download: &Download, errand: &Errand, blob: &BlobFile, (start, end): (
     let Some(id) = errand.lease else { return };
     let geometry = blob.geometry();
     let pieces = geometry.piece_at(start)..geometry.piece_at(end.saturating_sub(1)).saturating_add(1);
-    if errand.pieces.end < MAX_PIECES && (pieces.start < errand.pieces.start || pieces.end > errand.pieces.end) {
+    if errand.pieces.end < MAX_PIECES
+        && (pieces.start < errand.pieces.start || pieces.end > errand.pieces.end)
+    {
         download.context.announce.tell(Notice::LeaseExtended { task: download.task, id, pieces });
     }
 }

@@ -16,9 +16,16 @@ pub enum Order {
     Disconnected,
     Assignment(Assignment),
     Lease(Lease),
-    Revoked { id: u64 },
-    AskPieceList { task: TaskId },
-    ListReset { task: TaskId, reason: String },
+    Revoked {
+        id: u64,
+    },
+    AskPieceList {
+        task: TaskId,
+    },
+    ListReset {
+        task: TaskId,
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -66,17 +73,55 @@ pub struct Lease {
 pub enum Notice {
     Inventory(Vec<(TaskId, u64)>),
     Want(Want),
-    Size { task: TaskId, size: u64 },
+    Size {
+        task: TaskId,
+        size: u64,
+    },
     /// Verified and on disk; `attested` where it came from the origin.
-    Piece { task: TaskId, size: u64, piece: u32, attested: Option<PieceDigest> },
-    LeaseAlive { task: TaskId, id: u64 },
-    LeaseExtended { task: TaskId, id: u64, pieces: Range<u32> },
-    LeaseEnded { task: TaskId, id: u64, outcome: LeaseOutcome },
-    Finished { task: TaskId, size: u64 },
-    Abandoned { task: TaskId, detail: String },
-    PieceList { task: TaskId, size: u64, digests: Vec<Attested>, proven: bool },
-    BadPeer { task: TaskId, host_id: String, piece: u32, detail: String },
-    Mismatch { task: TaskId, attesters: Vec<String> },
+    Piece {
+        task: TaskId,
+        size: u64,
+        piece: u32,
+        attested: Option<PieceDigest>,
+    },
+    LeaseAlive {
+        task: TaskId,
+        id: u64,
+    },
+    LeaseExtended {
+        task: TaskId,
+        id: u64,
+        pieces: Range<u32>,
+    },
+    LeaseEnded {
+        task: TaskId,
+        id: u64,
+        outcome: LeaseOutcome,
+    },
+    Finished {
+        task: TaskId,
+        size: u64,
+    },
+    Abandoned {
+        task: TaskId,
+        detail: String,
+    },
+    PieceList {
+        task: TaskId,
+        size: u64,
+        digests: Vec<Attested>,
+        proven: bool,
+    },
+    BadPeer {
+        task: TaskId,
+        host_id: String,
+        piece: u32,
+        detail: String,
+    },
+    Mismatch {
+        task: TaskId,
+        attesters: Vec<String>,
+    },
     Dropped(Vec<TaskId>),
 }
 

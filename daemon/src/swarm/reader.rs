@@ -74,7 +74,13 @@ impl Blob for Arriving {
     fn read(&self, range: Range<u64>) -> Box<dyn BlobReader> {
         let id = NEXT_READER.fetch_add(1, Ordering::Relaxed);
         let end_piece = self.blob.geometry().piece_at(range.end.saturating_sub(1));
-        let reader = ArrivingReader { interest: self.interest.clone(), blob: Arc::clone(&self.blob), range, id, end_piece };
+        let reader = ArrivingReader {
+            interest: self.interest.clone(),
+            blob: Arc::clone(&self.blob),
+            range,
+            id,
+            end_piece,
+        };
         reader.tell_position();
         Box::new(reader)
     }

@@ -131,7 +131,8 @@ impl State {
         }
         for parent in parents {
             let source = zone(&parent);
-            let known = self.parents.get_mut(&parent.host_id).filter(|state| state.parent.addr == parent.addr);
+            let known =
+                self.parents.get_mut(&parent.host_id).filter(|state| state.parent.addr == parent.addr);
             if let Some(state) = known {
                 (state.retired, state.parent, state.source) = (false, parent, source);
             } else {

@@ -96,7 +96,8 @@ async fn a_lease_is_worked_off_and_shared_while_it_arrives() {
     let (pulled, ()) = tokio::join!(pulling, steering);
     assert!(pulled == bytes);
     assert_eq!(origin.sent(), bytes.len() as u64);
-    let ended = |notice: &Notice| matches!(notice, Notice::LeaseEnded { id: 7, outcome: LeaseOutcome::Done, .. });
+    let ended =
+        |notice: &Notice| matches!(notice, Notice::LeaseEnded { id: 7, outcome: LeaseOutcome::Done, .. });
     seed.told.wait(ended).await;
     seed.told.wait(|notice| matches!(notice, Notice::Finished { .. })).await;
     assert_eq!(seed.told.count(|notice| matches!(notice, Notice::Piece { attested: Some(_), .. })), 5);
@@ -171,7 +172,8 @@ async fn a_wrong_piece_list_is_found_out_and_its_author_named() {
     assert!(matches!(end, Err(ReadError::Mismatch)), "{end:?}");
     assert!(got.len() <= 8 * MIB, "the last piece was not held back: {}", got.len());
     assert!(pull(&child, task).await == bytes, "the second attempt goes by the origin");
-    let named = |notice: &Notice| matches!(notice, Notice::Mismatch { attesters, .. } if attesters == &["liar"]);
+    let named =
+        |notice: &Notice| matches!(notice, Notice::Mismatch { attesters, .. } if attesters == &["liar"]);
     child.told.wait(named).await;
 }
 

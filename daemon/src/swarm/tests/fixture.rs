@@ -44,7 +44,11 @@ pub(super) fn pieces_of(bytes: &[u8]) -> Vec<PieceDigest> {
 }
 
 pub(super) fn object() -> OriginObject {
-    OriginObject { registry: "registry.test".into(), repository: "library/thing".into(), kind: ObjectKind::Blob }
+    OriginObject {
+        registry: "registry.test".into(),
+        repository: "library/thing".into(),
+        kind: ObjectKind::Blob,
+    }
 }
 
 /// A registry with one blob that knows `Range` and counts what it sends.
@@ -87,7 +91,8 @@ fn status(status: StatusCode) -> Response<Body> {
 }
 
 fn serve(blob: &[u8], headers: &HeaderMap, sent: &AtomicU64) -> Response<Body> {
-    let range = headers.get("range").map(|value| value.to_str().unwrap().strip_prefix("bytes=").unwrap().to_owned());
+    let range =
+        headers.get("range").map(|value| value.to_str().unwrap().strip_prefix("bytes=").unwrap().to_owned());
     let Some(range) = range else {
         sent.fetch_add(blob.len() as u64, Ordering::SeqCst);
         return Response::new(Body::from(blob.to_vec()));
