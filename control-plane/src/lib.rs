@@ -1,1 +1,3 @@
 //! Manager and scheduler.
+
+pub mod scheduler;

@@ -1,0 +1,495 @@
+//! The scheduler as a function: events and the time in, commands out. No sockets, no clock.
+//!
+//! State is soft: all of it comes from the daemons and comes again after a restart.
+//!
+//! Invariant: after every event the properties in `README.md` hold.
+
+use super::limits::Limits;
+use super::messages::{
+    Assignment, Command, Event, HostId, HostInfo, Message, Order, Progress, Run, SessionId, Want,
+};
+use super::task::{Task, Waiting};
+use hawker_api::task::TaskId;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+pub(crate) struct Core {
+    pub(super) limits: Limits,
+    pub(super) hosts: HashMap<HostId, Host>,
+    pub(super) tasks: HashMap<TaskId, Task>,
+    pub(super) seeds: BTreeSet<HostId>,
+    sessions: HashMap<SessionId, HostId>,
+    /// Tasks somebody waits for: the ones that time can change.
+    awaited: BTreeSet<TaskId>,
+    pub(super) roots_changed: Vec<TaskId>,
+    pub(super) revoked: Vec<TaskId>,
+    pub(super) next_lease: u64,
+    pub(super) rng: StdRng,
+    pub(super) out: Vec<Command>,
+}
+
+/// A connected daemon.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) info: HostInfo,
+    pub(super) session: SessionId,
+    /// Tasks it holds, wants or fetches.
+    pub(super) tasks: BTreeSet<TaskId>,
+    /// Downloads it is a parent of.
+    pub(super) uploads: usize,
+    /// Parents it complained about.
+    pub(super) avoids: BTreeMap<HostId, Instant>,
+    complaints: BTreeMap<HostId, Instant>,
+    pub(super) shunned_until: Option<Instant>,
+    pub(super) liar_until: Option<Instant>,
+}
+
+/// What there is, for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub hosts: usize,
+    pub tasks: usize,
+    pub leases: usize,
+}
+
+impl Core {
+    /// `seed` decides every random choice, and where lease ids begin: those of an earlier life must
+    /// not come again.
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            limits,
+            hosts: HashMap::new(),
+            tasks: HashMap::new(),
+            seeds: BTreeSet::new(),
+            sessions: HashMap::new(),
+            awaited: BTreeSet::new(),
+            roots_changed: Vec::new(),
+            revoked: Vec::new(),
+            next_lease: seed >> 1,
+            rng: StdRng::seed_from_u64(seed),
+            out: Vec::new(),
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Instant, event: Event) -> Vec<Command> {
+        match event {
+            Event::Connected { session, host } => self.connected(session, host, now),
+            Event::Disconnected { session } => {
+                if let Some(host) = self.sessions.remove(&session) {
+                    self.gone(&host, now);
+                }
+            }
+            Event::Message { session, message } => {
+                if let Some(host) = self.sessions.get(&session).cloned() {
+                    self.message(&host, message, now);
+                }
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// What time alone changes: stalled leases, ended bans, unanswered questions; and the news that
+    /// was gathered since the last call. To be called every few tens of milliseconds.
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Command> {
+        let awaited: Vec<TaskId> = self.awaited.iter().copied().collect();
+        for id in awaited {
+            self.revoke_stalled(&id, now);
+            self.tell_news(&id);
+            self.ask_list(&id, now);
+            let ended = self.tasks.get_mut(&id).is_some_and(|task| {
+                let before = task.bans.len();
+                task.bans.retain(|_, (until, _)| *until > now);
+                before > task.bans.len()
+            });
+            if ended || self.revoked.contains(&id) {
+                self.revoked.retain(|revoked| *revoked != id);
+                self.check_roots(&id);
+                self.settle(&id, now);
+            }
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let leases = self.awaited.iter().filter_map(|id| self.tasks.get(id)).map(|task| task.leases.len()).sum();
+        Stats { hosts: self.hosts.len(), tasks: self.tasks.len(), leases }
+    }
+
+    pub(super) fn command(&mut self, session: SessionId, order: Order) {
+        self.out.push(Command { session, order });
+    }
+
+    fn connected(&mut self, session: SessionId, info: HostInfo, now: Instant) {
+        if let Some(old) = self.hosts.get(&info.id).map(|host| host.session) {
+            self.sessions.remove(&old);
+            self.gone(&info.id.clone(), now);
+            self.command(old, Order::Replaced);
+        }
+        if self.hosts.len() >= self.limits.hosts {
+            return self.command(session, Order::Replaced);
+        }
+        self.sessions.insert(session, info.id.clone());
+        if info.seed {
+            self.seeds.insert(info.id.clone());
+        }
+        let host = Host {
+            session,
+            tasks: BTreeSet::new(),
+            uploads: 0,
+            avoids: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+            shunned_until: None,
+            liar_until: None,
+            info,
+        };
+        self.hosts.insert(host.info.id.clone(), host);
+    }
+
+    fn gone(&mut self, id: &HostId, now: Instant) {
+        let Some(host) = self.hosts.remove(id) else { return };
+        self.seeds.remove(id);
+        for task in host.tasks {
+            self.leave(id, &task, true, now);
+        }
+    }
+
+    fn message(&mut self, host: &HostId, message: Message, now: Instant) {
+        match message {
+            Message::Inventory(held) => {
+                for (id, size) in held {
+                    self.hold(host, &id, size, now);
+                }
+            }
+            Message::Want(want) => self.want(host, want, now),
+            Message::Progress(tasks) => {
+                for progress in tasks {
+                    self.progress(host, progress, now);
+                }
+            }
+            Message::Finished { task, size } => {
+                // First the one, so that its children keep it as their parent.
+                self.hold(host, &task, size, now);
+                self.leave(host, &task, false, now);
+                if let Some(task) = self.tasks.get_mut(&task) {
+                    task.proven = task.knows_all_digests();
+                }
+            }
+            Message::Abandoned { task } => self.leave(host, &task, false, now),
+            Message::LeaseEnded { task, id, outcome } => self.lease_ended(host, &task, id, outcome, now),
+            Message::PieceList { task, size, runs, proven } => {
+                self.piece_list(host, &task, size, &runs, proven, now);
+            }
+            Message::BadPeer { task, host: bad } => self.bad_peer(host, &task, &bad, now),
+            Message::Mismatch { task, attesters } => self.mismatch(host, &task, &attesters, now),
+            Message::Dropped(tasks) => {
+                for task in tasks {
+                    self.leave(host, &task, true, now);
+                }
+            }
+        }
+    }
+
+    fn task(&mut self, id: &TaskId) -> Option<&mut Task> {
+        if self.tasks.len() >= self.limits.tasks && !self.tasks.contains_key(id) {
+            return None;
+        }
+        Some(self.tasks.entry(*id).or_default())
+    }
+
+    fn hold(&mut self, host: &HostId, id: &TaskId, size: u64, now: Instant) {
+        let Some(task) = self.task(id) else { return };
+        task.learn_size(size);
+        if task.size() == Some(size) {
+            task.complete.insert(host.clone());
+        }
+        let awaited = !task.wants.is_empty();
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.tasks.insert(*id);
+        }
+        if awaited {
+            self.settle(id, now);
+        }
+    }
+
+    fn want(&mut self, host: &HostId, want: Want, now: Instant) {
+        let id = want.task;
+        let Some(task) = self.task(&id) else { return };
+        task.origin.get_or_insert(want.origin);
+        if let Some(size) = want.size {
+            task.learn_size(size);
+        }
+        task.complete.remove(host);
+        task.drop_pieces(host);
+        if want.size == task.size() {
+            for piece in want.held.iter() {
+                task.add_piece(host, piece);
+            }
+        }
+        let waiting = task.wants.entry(host.clone()).or_insert_with(Waiting::default);
+        waiting.can_fetch = want.can_fetch;
+        let (size, proven, digests) = (task.size(), task.proven, task.all_runs());
+        let told = Assignment { task: Some(id), size, digests, proven, ..Assignment::default() };
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.tasks.insert(id);
+            let session = state.session;
+            if size.is_some() || !told.digests.is_empty() {
+                self.command(session, Order::Assignment(told));
+            }
+        }
+        self.awaited.insert(id);
+        self.adopt(host, &id, want.fetching, now);
+        self.check_roots(&id);
+        self.settle(&id, now);
+        self.ask_list(&id, now);
+    }
+
+    fn progress(&mut self, host: &HostId, progress: Progress, now: Instant) {
+        let Some(task) = self.tasks.get_mut(&progress.task) else { return };
+        if let Some(size) = progress.size {
+            task.learn_size(size);
+        }
+        if progress.size.is_some() && progress.size != task.size() {
+            return; // Another blob under the same name: nothing it says of pieces means anything here.
+        }
+        for (id, pieces) in &progress.extended {
+            Self::extend(task, host, *id, pieces);
+        }
+        if task.wants.contains_key(host) || task.roots.contains(host) {
+            for piece in &progress.pieces {
+                task.add_piece(host, *piece);
+            }
+        }
+        for run in &progress.attested {
+            attest(task, host, run);
+        }
+        Self::lease_signs(task, host, &progress.live_leases, &progress.pieces, now);
+        let waiting = task.wants.values().any(|waiting| waiting.anchor.is_none());
+        if waiting || !task.leases.is_empty() || task.needed().next().is_some() {
+            self.settle(&progress.task, now);
+        }
+    }
+
+    fn piece_list(&mut self, host: &HostId, id: &TaskId, size: u64, runs: &[Run], proven: bool, now: Instant) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.learn_size(size);
+        if task.size() != Some(size) {
+            return;
+        }
+        for run in runs {
+            for (piece, digest) in (run.first..).zip(&run.digests) {
+                // Who relays an entry vouches for it: nobody can be blamed through somebody else's list.
+                task.attest(piece, *digest, host);
+            }
+        }
+        task.proven |= proven && task.complete.contains(host) && task.knows_all_digests();
+        self.settle(id, now);
+    }
+
+    fn bad_peer(&mut self, reporter: &HostId, id: &TaskId, bad: &HostId, now: Instant) {
+        let until = now + self.limits.shun;
+        if let Some(state) = self.hosts.get_mut(reporter) {
+            state.avoids.insert(bad.clone(), until);
+        }
+        let shunned = self.hosts.get_mut(bad).is_some_and(|state| {
+            state.complaints.retain(|_, until| *until > now);
+            state.complaints.insert(reporter.clone(), until);
+            state.complaints.len() >= 2
+        });
+        if shunned {
+            tracing::warn!(host = %bad, "shunned: two peers complained");
+            let tasks = self.hosts.get_mut(bad).map(|state| {
+                state.shunned_until = Some(until);
+                state.tasks.clone()
+            });
+            for task in tasks.into_iter().flatten() {
+                self.disown(bad, &task, now);
+            }
+        } else {
+            self.assign(reporter, id, now);
+        }
+    }
+
+    /// All pieces matched the list and the whole did not: the list is wrong.
+    fn mismatch(&mut self, reporter: &HostId, id: &TaskId, attesters: &[HostId], now: Instant) {
+        let until = now + self.limits.shun;
+        for liar in attesters {
+            tracing::warn!(host = %liar, task = %id, "attested pieces that the origin contradicts");
+            if let Some(state) = self.hosts.get_mut(liar) {
+                (state.liar_until, state.shunned_until) = (Some(until), Some(until));
+            }
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let mut told: BTreeSet<HostId> = task.wants.keys().chain(task.partial.keys()).cloned().collect();
+        told.remove(reporter);
+        task.reset_list();
+        task.complete.retain(|host| !attesters.contains(host));
+        let leases = std::mem::take(&mut task.leases);
+        for waiting in task.wants.values_mut() {
+            (waiting.anchor, waiting.children) = (None, 0);
+        }
+        for (lease, held) in leases {
+            if let Some(session) = self.hosts.get(&held.host).map(|state| state.session) {
+                self.command(session, Order::LeaseRevoked { id: lease, reason: "the piece list was disproven" });
+            }
+        }
+        for host in told {
+            if let Some(session) = self.hosts.get(&host).map(|state| state.session) {
+                let reason = "a peer matched every piece and not the whole";
+                self.command(session, Order::ListReset { task: *id, reason });
+            }
+        }
+        self.settle(id, now);
+    }
+
+    /// `host` no longer wants `id` (and no longer has it, with `drops`).
+    fn leave(&mut self, host: &HostId, id: &TaskId, drops: bool, now: Instant) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if drops {
+            task.complete.remove(host);
+        }
+        task.drop_pieces(host);
+        task.bans.remove(host);
+        task.roots.retain(|root| root != host);
+        task.leases.retain(|_, lease| lease.host != *host);
+        let mut parents = Vec::new();
+        if let Some(waiting) = task.wants.remove(host) {
+            if let Some(anchor) = waiting.anchor.and_then(|anchor| task.wants.get_mut(&anchor)) {
+                anchor.children = anchor.children.saturating_sub(1);
+            }
+            parents = waiting.parents;
+        }
+        // Who stays as a holder stays a parent; children of who goes look for another one.
+        if !task.complete.contains(host) {
+            for waiting in task.wants.values_mut().filter(|waiting| waiting.parents.contains(host)) {
+                waiting.anchor = None;
+            }
+        }
+        let (forgotten, unwanted) = (task.is_forgotten(), task.wants.is_empty());
+        for parent in parents {
+            if let Some(state) = self.hosts.get_mut(&parent) {
+                state.uploads = state.uploads.saturating_sub(1);
+            }
+        }
+        if unwanted {
+            self.awaited.remove(id);
+        }
+        if forgotten {
+            self.tasks.remove(id);
+        } else {
+            self.check_roots(id);
+            self.settle(id, now);
+        }
+    }
+
+    /// Nobody is to fetch `id` from `host` any more; it may go on for itself.
+    fn disown(&mut self, host: &HostId, id: &TaskId, now: Instant) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.complete.remove(host);
+        task.drop_pieces(host);
+        task.roots.retain(|root| root != host);
+        task.leases.retain(|_, lease| lease.host != *host);
+        for waiting in task.wants.values_mut().filter(|waiting| waiting.parents.contains(host)) {
+            waiting.anchor = None;
+        }
+        self.check_roots(id);
+        self.settle(id, now);
+    }
+
+    /// Makes sure that every piece somebody holds is held by a root or a complete holder.
+    pub(super) fn check_roots(&mut self, id: &TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let fetches = |task: &Task, host: &HostId| task.leases.values().any(|lease| lease.host == *host);
+        let before = task.roots.clone();
+        let useful: Vec<HostId> = before
+            .iter()
+            .filter(|root| fetches(task, root) || task.partial.get(*root).is_some_and(|held| !held.is_empty()))
+            .cloned()
+            .collect();
+        task.roots = useful;
+        for piece in 0..task.count() {
+            let copies = task.copies.get(piece as usize).copied().unwrap_or(0);
+            if copies == 0 || !task.complete.is_empty() {
+                continue;
+            }
+            let holds = |host: &HostId| task.partial.get(host).is_some_and(|held| held.contains(piece));
+            if !task.roots.iter().any(holds) {
+                let holders = task.partial.iter().filter(|(_, held)| held.contains(piece));
+                let most = holders.max_by_key(|(host, held)| (held.len(), (*host).clone()));
+                task.roots.extend(most.map(|(host, _)| host.clone()));
+            }
+        }
+        if task.roots != before {
+            // Whoever was one needs an anchor now.
+            for host in before.iter().filter(|host| !task.roots.contains(host)) {
+                if let Some(waiting) = task.wants.get_mut(host) {
+                    waiting.anchor = None;
+                }
+            }
+            self.roots_changed.push(*id);
+        }
+    }
+
+    /// Leases first, because they make roots; then parents; then who has to help itself.
+    pub(super) fn settle(&mut self, id: &TaskId, now: Instant) {
+        self.grant(id, now);
+        self.assign_all(id, now);
+        self.refuse(id, now);
+    }
+
+    /// Tells those who wait what is new of the size and the piece list.
+    fn tell_news(&mut self, id: &TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.news.is_empty() && !task.size_is_news {
+            return;
+        }
+        let mut news = std::mem::take(&mut task.news);
+        task.size_is_news = false;
+        news.sort_unstable();
+        let runs = task.runs(news.into_iter());
+        let (size, proven) = (task.size(), task.proven);
+        let sessions: Vec<SessionId> =
+            task.wants.keys().filter_map(|host| self.hosts.get(host)).map(|host| host.session).collect();
+        for session in sessions {
+            let told = Assignment { task: Some(*id), size, digests: runs.clone(), proven, ..Assignment::default() };
+            self.command(session, Order::Assignment(told));
+        }
+    }
+
+    /// Asks a holder for the piece list where it is missing (after a restart of this scheduler).
+    fn ask_list(&mut self, id: &TaskId, now: Instant) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let unknown = |piece: u32| !task.knows_digest(piece) && task.is_held(piece);
+        if !(0..task.count()).any(unknown) {
+            return;
+        }
+        let asked = task.asked.clone().filter(|(_, at)| now.duration_since(*at) < self.limits.list_answer);
+        if asked.is_some() {
+            return;
+        }
+        let last = task.asked.take().map(|(host, _)| host);
+        let mut holders: Vec<&HostId> = task.complete.iter().chain(task.partial.keys()).collect();
+        holders.sort_unstable();
+        // In turns, so that one that never answers does not block the task.
+        let next = holders.iter().find(|host| last.as_ref().is_none_or(|last| **host > last)).or(holders.first());
+        let Some(next) = next.map(|host| (*host).clone()) else { return };
+        task.asked = Some((next.clone(), now));
+        if let Some(session) = self.hosts.get(&next).map(|host| host.session) {
+            self.command(session, Order::AskPieceList { task: *id });
+        }
+    }
+}
+
+/// Takes what `host` attests of pieces that no other host was told to fetch.
+fn attest(task: &mut Task, host: &HostId, run: &Run) {
+    for (piece, digest) in (run.first..).zip(&run.digests) {
+        let anothers = task.leases.values().any(|lease| lease.host != *host && lease.pieces.contains(&piece));
+        if !anothers {
+            task.attest(piece, *digest, host);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

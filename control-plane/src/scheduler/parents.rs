@@ -1,0 +1,221 @@
+//! Parents: who a host fetches pieces from, and the guarantee that everything can be reached.
+//!
+//! Every host that wants a task has an anchor among its parents: a complete holder, a root (see
+//! `Task::roots`), or another waiting host whose chain of anchors ends at one. Roots know each other.
+//! Invariant: following parents, every waiting host reaches every piece that anybody holds or fetches,
+//! unless it complained about the only one who has it.
+
+use super::core::{Core, Host};
+use super::limits::Limits;
+use super::messages::{Assignment, HostId, Order, Parent};
+use super::task::{Task, Waiting};
+use hawker_api::task::TaskId;
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+/// Candidates looked at for one choice: enough for a good one, few enough for big clusters.
+const SAMPLE: usize = 16;
+const REFUSED: &str = "nobody in the cluster can serve or fetch it";
+
+type Hosts = HashMap<HostId, Host>;
+
+impl Core {
+    /// Gives every host that needs it (all that have no anchor, and the roots) its parents.
+    pub(super) fn assign_all(&mut self, id: &TaskId, now: Instant) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let orphans = task.wants.iter().filter(|(_, waiting)| waiting.anchor.is_none()).map(|(host, _)| host);
+        let mut hosts: BTreeSet<HostId> = orphans.cloned().collect();
+        if self.roots_changed.contains(id) {
+            hosts.extend(task.roots.iter().cloned());
+            self.roots_changed.retain(|changed| changed != id);
+        }
+        for host in hosts {
+            self.assign(&host, id, now);
+        }
+    }
+
+    /// Chooses the parents of `host` anew, and tells it where they changed.
+    pub(super) fn assign(&mut self, host: &HostId, id: &TaskId, now: Instant) {
+        let Some(mut task) = self.tasks.remove(id) else { return };
+        if task.wants.contains_key(host) {
+            let chosen = self.choose(host, &task, now);
+            self.hang(host, &mut task, chosen, id);
+        }
+        self.tasks.insert(*id, task);
+    }
+
+    fn choose(&mut self, host: &HostId, task: &Task, now: Instant) -> (Option<HostId>, Vec<HostId>) {
+        let Self { hosts, limits, rng, .. } = self;
+        let usable = |other: &&HostId| *other != host && may_serve(hosts, other, host, now);
+        if task.roots.contains(host) {
+            // A root is its own anchor; it knows all the others.
+            let others = task.roots.iter().chain(&task.complete).filter(usable);
+            let parents = others.take(limits.parents.max(task.roots.len())).cloned().collect();
+            return (Some(host.clone()), parents);
+        }
+        let waiting = task.wants.keys().filter(|other| !task.roots.contains(*other));
+        let candidates = task.complete.iter().filter(usable).choose_multiple(rng, SAMPLE).into_iter();
+        let candidates = candidates.chain(task.roots.iter().filter(usable));
+        let candidates = candidates.chain(waiting.filter(usable).choose_multiple(rng, SAMPLE));
+        let mut ranked: Vec<(Score, &HostId)> =
+            candidates.map(|other| (score(hosts, limits, host, other, task, rng.random()), other)).collect();
+        ranked.sort_unstable();
+        let anchors = ranked.iter().map(|(_, other)| *other);
+        let Some(anchor) = anchors.clone().find(|other| can_anchor(task, host, other)) else {
+            return (None, Vec::new());
+        };
+        let mut parents = vec![anchor.clone()];
+        for other in anchors {
+            if parents.len() < limits.parents && !parents.contains(other) {
+                parents.push(other.clone());
+            }
+        }
+        (Some(anchor.clone()), parents)
+    }
+
+    fn hang(
+        &mut self,
+        host: &HostId,
+        task: &mut Task,
+        (anchor, parents): (Option<HostId>, Vec<HostId>),
+        id: &TaskId,
+    ) {
+        let Some(waiting) = task.wants.get_mut(host) else { return };
+        let old_anchor = std::mem::replace(&mut waiting.anchor, anchor.clone());
+        if let Some(state) = old_anchor.and_then(|old| task.wants.get_mut(&old)) {
+            state.children = state.children.saturating_sub(1);
+        }
+        if let Some(state) = anchor.and_then(|anchor| task.wants.get_mut(&anchor)) {
+            state.children += 1;
+        }
+        let Some(waiting) = task.wants.get_mut(host).filter(|waiting| waiting.parents != parents) else { return };
+        let old = std::mem::replace(&mut waiting.parents, parents.clone());
+        for parent in &old {
+            if let Some(state) = self.hosts.get_mut(parent) {
+                state.uploads = state.uploads.saturating_sub(1);
+            }
+        }
+        for parent in &parents {
+            if let Some(state) = self.hosts.get_mut(parent) {
+                state.uploads += 1;
+            }
+        }
+        let parents = parents.iter().filter_map(|parent| self.describe(host, parent, task)).collect();
+        let refused = if task.wants.get(host).is_some_and(|waiting| waiting.refused) { REFUSED } else { "" };
+        let order = Assignment {
+            task: Some(*id),
+            size: task.size(),
+            parents: Some(parents),
+            proven: task.proven,
+            refused: refused.to_owned(),
+            ..Assignment::default()
+        };
+        if let Some(session) = self.hosts.get(host).map(|state| state.session) {
+            self.command(session, Order::Assignment(order));
+        }
+    }
+
+    /// Tells those whom nobody can help that it is so, and those again who can be helped after all.
+    pub(super) fn refuse(&mut self, id: &TaskId, now: Instant) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let unfetched = match task.geometry {
+            None => task.complete.is_empty(),
+            Some(_) => task.needed().next().is_some(),
+        };
+        let stuck = task.leases.is_empty() && unfetched;
+        let hopeless = |waiting: &Waiting| stuck || (waiting.anchor.is_none() && task.leases.is_empty());
+        let changed = task.wants.iter().filter(|(_, waiting)| waiting.refused != hopeless(waiting));
+        let changed: Vec<HostId> = changed.map(|(host, _)| host.clone()).collect();
+        for host in changed {
+            let Some(task) = self.tasks.get_mut(id) else { return };
+            let Some(waiting) = task.wants.get_mut(&host) else { continue };
+            waiting.refused = !waiting.refused;
+            let refused = if waiting.refused { refusal(&host, task, now) } else { String::new() };
+            let (size, proven) = (task.size(), task.proven);
+            let told = Assignment { task: Some(*id), size, proven, refused, ..Assignment::default() };
+            if let Some(session) = self.hosts.get(&host).map(|state| state.session) {
+                self.command(session, Order::Assignment(told));
+            }
+        }
+    }
+
+    fn describe(&self, host: &HostId, parent: &HostId, task: &Task) -> Option<Parent> {
+        let (at, of) = (self.hosts.get(host)?, self.hosts.get(parent)?);
+        let what = if task.complete.contains(parent) { "complete" } else { "fetching" };
+        let place = match distance(&at.info.idc, &at.info.location, &of.info.idc, &of.info.location) {
+            0 => "same location",
+            1 => "same data centre",
+            _ => "elsewhere in the cluster",
+        };
+        let kind = if of.info.seed { "seed, " } else { "" };
+        let reason = format!("{kind}{what}, {place}, {} children", of.uploads);
+        Some(Parent { host: of.info.clone(), reason })
+    }
+}
+
+fn refusal(host: &HostId, task: &Task, now: Instant) -> String {
+    let own = task.bans.get(host).filter(|(until, _)| *until > now);
+    match own.or_else(|| task.bans.values().find(|(until, _)| *until > now)) {
+        Some((_, why)) => format!("{REFUSED}: {why}"),
+        None => REFUSED.to_owned(),
+    }
+}
+
+/// Whether `other` may be a parent of `host`.
+fn may_serve(hosts: &Hosts, other: &HostId, host: &HostId, now: Instant) -> bool {
+    let avoids = hosts.get(host).and_then(|state| state.avoids.get(other));
+    let shunned = hosts.get(other).is_none_or(|state| state.shunned_until.is_some_and(|until| until > now));
+    !shunned && avoids.is_none_or(|until| *until <= now)
+}
+
+fn score(hosts: &Hosts, limits: &Limits, host: &HostId, other: &HostId, task: &Task, random: u32) -> Score {
+    let (Some(of), Some(at)) = (hosts.get(other), hosts.get(host)) else { return Score::default() };
+    let children = task.wants.get(other).map_or(0, |waiting| waiting.children);
+    Score {
+        full: children >= limits.children || of.uploads >= limits.children * limits.parents,
+        incomplete: !task.complete.contains(other),
+        far: distance(&at.info.idc, &at.info.location, &of.info.idc, &of.info.location),
+        uploads: of.uploads,
+        random,
+    }
+}
+
+/// Lower is better, field by field.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    full: bool,
+    incomplete: bool,
+    far: u8,
+    uploads: usize,
+    random: u32,
+}
+
+/// Whether `other` leads to everything without leading through `host`.
+fn can_anchor(task: &Task, host: &HostId, other: &HostId) -> bool {
+    let mut at = other;
+    // A chain longer than the number of hosts would be a circle.
+    for _ in 0..=task.wants.len() {
+        if at == host {
+            return false;
+        }
+        if task.complete.contains(at) || task.roots.contains(at) {
+            return true;
+        }
+        match task.wants.get(at).and_then(|waiting| waiting.anchor.as_ref()) {
+            Some(next) => at = next,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// 0: same location and data centre, 1: same data centre, 2: neither.
+fn distance(idc: &str, location: &str, other_idc: &str, other_location: &str) -> u8 {
+    match (idc.eq_ignore_ascii_case(other_idc), location.eq_ignore_ascii_case(other_location)) {
+        (true, true) => 0,
+        (true, false) => 1,
+        _ => 2,
+    }
+}

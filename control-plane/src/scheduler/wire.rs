@@ -1,0 +1,233 @@
+//! Between the wire format and the core's messages.
+//!
+//! Invariant: what a daemon sends is bounded and well formed when the core sees it; the error names
+//! the field.
+
+use super::messages::{
+    Assignment, Event, HostId, HostInfo, LeaseOutcome, Message, Order, Origin, Parent, Progress, Run, SessionId, Want,
+};
+use hawker_api::pieces::{MAX_PIECES, MAX_TASK_SIZE, PIECE_DIGEST_LEN, PieceSet};
+use hawker_api::task::TaskId;
+use hawker_api::v1;
+use hawker_api::v1::daemon_message::Kind;
+use std::net::IpAddr;
+use std::ops::Range;
+use tonic::Status;
+
+/// Longest name (host id, IDC, location, registry, repository), bytes.
+const MAX_NAME_BYTES: usize = 512;
+
+/// A message that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub(super) struct WireError {
+    field: &'static str,
+    problem: String,
+}
+
+fn bad(field: &'static str, problem: impl Into<String>) -> WireError {
+    WireError { field, problem: problem.into() }
+}
+
+pub(super) fn host(hello: v1::Hello) -> Result<HostInfo, WireError> {
+    let host = hello.host.ok_or_else(|| bad("hello.host", "missing"))?;
+    if host.id.is_empty() {
+        return Err(bad("hello.host.id", "empty"));
+    }
+    let ip: IpAddr = host.ip.parse().map_err(|_| bad("hello.host.ip", format!("`{}` is no address", host.ip)))?;
+    if !(1..=65535).contains(&host.piece_port) {
+        return Err(bad("hello.host.piece_port", format!("{} is no port", host.piece_port)));
+    }
+    let seed = host.kind() == v1::HostKind::Seed;
+    Ok(HostInfo {
+        id: name("hello.host.id", host.id)?.into(),
+        ip: ip.to_string(),
+        piece_port: host.piece_port,
+        idc: name("hello.host.idc", host.idc)?,
+        location: name("hello.host.location", host.location)?,
+        seed,
+    })
+}
+
+pub(super) fn event(session: SessionId, message: v1::DaemonMessage) -> Result<Event, WireError> {
+    let kind = message.kind.ok_or_else(|| bad("kind", "unknown message"))?;
+    let message = match kind {
+        Kind::Hello(_) => return Err(bad("hello", "only the first message is one")),
+        Kind::Inventory(inventory) => {
+            let held = inventory.holdings.into_iter().filter(|holding| holding.complete);
+            let held = held.map(|holding| Ok((task(&holding.task)?, size(holding.size)?)));
+            Message::Inventory(held.collect::<Result<_, WireError>>()?)
+        }
+        Kind::Want(want) => Message::Want(self::want(want)?),
+        Kind::Progress(progress) => {
+            Message::Progress(progress.tasks.into_iter().map(self::progress).collect::<Result<_, _>>()?)
+        }
+        Kind::Finished(finished) => {
+            Message::Finished { task: task(&finished.task)?, size: size(finished.size)? }
+        }
+        Kind::Abandoned(abandoned) => Message::Abandoned { task: task(&abandoned.task)? },
+        Kind::LeaseEnded(ended) => Message::LeaseEnded {
+            task: task(&ended.task)?,
+            id: ended.id,
+            outcome: outcome(&ended),
+        },
+        Kind::PieceList(list) => Message::PieceList {
+            task: task(&list.task)?,
+            size: size(list.size)?,
+            runs: runs(list.digests)?,
+            proven: list.proven,
+        },
+        Kind::BadPeer(peer) => {
+            Message::BadPeer { task: task(&peer.task)?, host: name("bad_peer.host_id", peer.host_id)?.into() }
+        }
+        Kind::Mismatch(mismatch) => Message::Mismatch {
+            task: task(&mismatch.task)?,
+            attesters: mismatch.attesters.into_iter().take(MAX_PIECES as usize).map(HostId::from).collect(),
+        },
+        Kind::Dropped(dropped) => {
+            Message::Dropped(dropped.tasks.iter().map(|text| task(text)).collect::<Result<_, _>>()?)
+        }
+    };
+    Ok(Event::Message { session, message })
+}
+
+fn want(want: v1::Want) -> Result<Want, WireError> {
+    let origin = want.origin.ok_or_else(|| bad("want.origin", "missing"))?;
+    let manifest = origin.kind() == v1::OriginKind::Manifest;
+    Ok(Want {
+        task: task(&want.task)?,
+        origin: Origin {
+            registry: name("want.origin.registry", origin.registry)?,
+            repository: name("want.origin.repository", origin.repository)?,
+            manifest,
+        },
+        size: known(size(want.size)?),
+        held: PieceSet::from_bytes(&want.pieces, MAX_PIECES),
+        fetching: want.fetching.iter().map(range).collect::<Result<_, _>>()?,
+        can_fetch: want.can_fetch,
+    })
+}
+
+fn progress(progress: v1::TaskProgress) -> Result<Progress, WireError> {
+    let extended = progress.extended.iter().map(|extended| {
+        let pieces = extended.pieces.as_ref().ok_or_else(|| bad("extended.pieces", "missing"))?;
+        Ok((extended.id, range(pieces)?))
+    });
+    let extended = extended.collect::<Result<_, WireError>>()?;
+    Ok(Progress {
+        task: task(&progress.task)?,
+        size: known(size(progress.size)?),
+        pieces: progress.pieces,
+        attested: runs(progress.attested)?,
+        live_leases: progress.live_leases,
+        extended,
+    })
+}
+
+fn outcome(ended: &v1::LeaseEnded) -> LeaseOutcome {
+    match ended.outcome() {
+        v1::LeaseOutcome::Done => LeaseOutcome::Done,
+        v1::LeaseOutcome::Status => LeaseOutcome::Failed(format!("the origin answered {}", ended.http_status)),
+        v1::LeaseOutcome::Failed | v1::LeaseOutcome::Declined => {
+            LeaseOutcome::Failed(ended.detail.chars().take(MAX_NAME_BYTES).collect())
+        }
+    }
+}
+
+fn runs(runs: Vec<v1::DigestRun>) -> Result<Vec<Run>, WireError> {
+    let run = |run: v1::DigestRun| {
+        let (digests, rest) = run.digests.as_chunks::<PIECE_DIGEST_LEN>();
+        let end = (run.first as usize).saturating_add(digests.len());
+        if !rest.is_empty() || end > MAX_PIECES as usize {
+            return Err(bad("digests", "not whole digests of existing pieces"));
+        }
+        Ok(Run { first: run.first, digests: digests.to_vec(), attester: run.attester.into() })
+    };
+    runs.into_iter().map(run).collect()
+}
+
+fn range(range: &v1::PieceRange) -> Result<Range<u32>, WireError> {
+    let end = range.first.checked_add(range.count).filter(|end| *end <= MAX_PIECES);
+    Ok(range.first..end.ok_or_else(|| bad("pieces", "range past the last possible piece"))?)
+}
+
+fn task(text: &str) -> Result<TaskId, WireError> {
+    text.parse().map_err(|error: hawker_api::task::TaskIdError| bad("task", error.to_string()))
+}
+
+fn size(bytes: u64) -> Result<u64, WireError> {
+    if bytes > MAX_TASK_SIZE {
+        return Err(bad("size", format!("{bytes} is above the limit of {MAX_TASK_SIZE}")));
+    }
+    Ok(bytes)
+}
+
+fn known(size: u64) -> Option<u64> {
+    (size > 0).then_some(size)
+}
+
+fn name(field: &'static str, text: String) -> Result<String, WireError> {
+    if text.len() > MAX_NAME_BYTES {
+        return Err(bad(field, format!("longer than {MAX_NAME_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// An order as it goes out.
+pub(super) fn message(order: Order) -> Result<v1::SchedulerMessage, Status> {
+    use v1::scheduler_message::Kind;
+    let kind = match order {
+        Order::Replaced => return Err(Status::aborted("another stream of this daemon took over, or there is no room")),
+        Order::Assignment(assignment) => Kind::Assignment(self::assignment(assignment)),
+        Order::Lease { id, task, origin, pieces, size } => Kind::Lease(v1::Lease {
+            id,
+            task: task.to_string(),
+            origin: Some(self::origin(origin)),
+            pieces: Some(v1::PieceRange { first: pieces.start, count: pieces.end - pieces.start }),
+            size: size.unwrap_or(0),
+        }),
+        Order::LeaseRevoked { id, reason } => {
+            Kind::LeaseRevoked(v1::LeaseRevoked { id, reason: reason.to_owned() })
+        }
+        Order::AskPieceList { task } => Kind::AskPieceList(v1::AskPieceList { task: task.to_string() }),
+        Order::ListReset { task, reason } => {
+            Kind::ListReset(v1::ListReset { task: task.to_string(), reason: reason.to_owned() })
+        }
+    };
+    Ok(v1::SchedulerMessage { kind: Some(kind) })
+}
+
+fn origin(origin: Origin) -> v1::Origin {
+    let kind = if origin.manifest { v1::OriginKind::Manifest } else { v1::OriginKind::Blob };
+    v1::Origin { registry: origin.registry, repository: origin.repository, kind: kind.into() }
+}
+
+fn assignment(assignment: Assignment) -> v1::Assignment {
+    let run = |run: Run| v1::DigestRun {
+        first: run.first,
+        digests: run.digests.as_flattened().to_vec(),
+        attester: run.attester.to_string(),
+    };
+    v1::Assignment {
+        task: assignment.task.map(|task| task.to_string()).unwrap_or_default(),
+        size: assignment.size.unwrap_or(0),
+        parents_changed: assignment.parents.is_some(),
+        parents: assignment.parents.into_iter().flatten().map(parent).collect(),
+        digests: assignment.digests.into_iter().map(run).collect(),
+        proven: assignment.proven,
+        refused: assignment.refused,
+    }
+}
+
+fn parent(parent: Parent) -> v1::Parent {
+    let kind = if parent.host.seed { v1::HostKind::Seed } else { v1::HostKind::Peer };
+    v1::Parent {
+        host_id: parent.host.id.to_string(),
+        ip: parent.host.ip,
+        piece_port: parent.host.piece_port,
+        kind: kind.into(),
+        reason: parent.reason,
+        location: parent.host.location,
+        idc: parent.host.idc,
+    }
+}
