@@ -109,6 +109,11 @@ impl Scheduler {
         Arc::new(move || service.stats())
     }
 
+    /// Ends all streams, without waiting for it.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+
     pub async fn shutdown(self) {
         self.cancel.cancel();
         self.tracker.close();

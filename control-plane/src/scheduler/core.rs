@@ -113,7 +113,8 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let leases = self.awaited.iter().filter_map(|id| self.tasks.get(id)).map(|task| task.leases.len()).sum();
+        let leases =
+            self.awaited.iter().filter_map(|id| self.tasks.get(id)).map(|task| task.leases.len()).sum();
         Stats { hosts: self.hosts.len(), tasks: self.tasks.len(), leases }
     }
 
@@ -271,7 +272,15 @@ impl Core {
         }
     }
 
-    fn piece_list(&mut self, host: &HostId, id: &TaskId, size: u64, runs: &[Run], proven: bool, now: Instant) {
+    fn piece_list(
+        &mut self,
+        host: &HostId,
+        id: &TaskId,
+        size: u64,
+        runs: &[Run],
+        proven: bool,
+        now: Instant,
+    ) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.learn_size(size);
         if task.size() != Some(size) {
@@ -331,7 +340,10 @@ impl Core {
         }
         for (lease, held) in leases {
             if let Some(session) = self.hosts.get(&held.host).map(|state| state.session) {
-                self.command(session, Order::LeaseRevoked { id: lease, reason: "the piece list was disproven" });
+                self.command(
+                    session,
+                    Order::LeaseRevoked { id: lease, reason: "the piece list was disproven" },
+                );
             }
         }
         for host in told {
@@ -404,7 +416,9 @@ impl Core {
         let before = task.roots.clone();
         let useful: Vec<HostId> = before
             .iter()
-            .filter(|root| fetches(task, root) || task.partial.get(*root).is_some_and(|held| !held.is_empty()))
+            .filter(|root| {
+                fetches(task, root) || task.partial.get(*root).is_some_and(|held| !held.is_empty())
+            })
             .cloned()
             .collect();
         task.roots = useful;
@@ -452,7 +466,8 @@ impl Core {
         let sessions: Vec<SessionId> =
             task.wants.keys().filter_map(|host| self.hosts.get(host)).map(|host| host.session).collect();
         for session in sessions {
-            let told = Assignment { task: Some(*id), size, digests: runs.clone(), proven, ..Assignment::default() };
+            let told =
+                Assignment { task: Some(*id), size, digests: runs.clone(), proven, ..Assignment::default() };
             self.command(session, Order::Assignment(told));
         }
     }
@@ -472,7 +487,8 @@ impl Core {
         let mut holders: Vec<&HostId> = task.complete.iter().chain(task.partial.keys()).collect();
         holders.sort_unstable();
         // In turns, so that one that never answers does not block the task.
-        let next = holders.iter().find(|host| last.as_ref().is_none_or(|last| **host > last)).or(holders.first());
+        let next =
+            holders.iter().find(|host| last.as_ref().is_none_or(|last| **host > last)).or(holders.first());
         let Some(next) = next.map(|host| (*host).clone()) else { return };
         task.asked = Some((next.clone(), now));
         if let Some(session) = self.hosts.get(&next).map(|host| host.session) {

@@ -97,7 +97,12 @@ impl Service {
         }
     }
 
-    async fn converse(self, session: SessionId, mut incoming: Streaming<v1::DaemonMessage>, closed: CancellationToken) {
+    async fn converse(
+        self,
+        session: SessionId,
+        mut incoming: Streaming<v1::DaemonMessage>,
+        closed: CancellationToken,
+    ) {
         let status = loop {
             let message = tokio::select! {
                 () = closed.cancelled() => break None,
@@ -146,7 +151,8 @@ impl scheduler_server::Scheduler for Service {
         let host = wire::host(hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let session = self.shared.next_session.fetch_add(1, Ordering::Relaxed);
         let (queue, outgoing) = mpsc::channel(QUEUE_MESSAGES);
-        let welcome = v1::Welcome { scheduler_cluster_id: self.shared.cluster_id, epoch: self.shared.epoch.clone() };
+        let welcome =
+            v1::Welcome { scheduler_cluster_id: self.shared.cluster_id, epoch: self.shared.epoch.clone() };
         // The channel is new and has room.
         let _ = queue.try_send(Ok(v1::SchedulerMessage { kind: Some(Out::Welcome(welcome)) }));
         let closed = CancellationToken::new();

@@ -50,7 +50,8 @@ impl Core {
     fn lease(&mut self, id: &TaskId, task: &mut Task, host: &HostId, pieces: Range<u32>, now: Instant) {
         let (Some(origin), Some(state)) = (task.origin.clone(), self.hosts.get_mut(host)) else { return };
         self.next_lease += 1;
-        let lease = Lease { host: host.clone(), pieces: pieces.clone(), last_sign: now, got: 0, adopted: false };
+        let lease =
+            Lease { host: host.clone(), pieces: pieces.clone(), last_sign: now, got: 0, adopted: false };
         task.leases.insert(self.next_lease, lease);
         state.tasks.insert(*id);
         if !task.roots.contains(host) {
@@ -106,17 +107,29 @@ impl Core {
         let wants = self.hosts.get(host).is_some_and(|state| {
             state.info.seed || task.wants.get(host).is_some_and(|waiting| waiting.can_fetch)
         });
-        !banned && wants && !task.complete.contains(host) && self.hosts.get(host).is_some_and(|s| !s.is_liar(now))
+        !banned
+            && wants
+            && !task.complete.contains(host)
+            && self.hosts.get(host).is_some_and(|s| !s.is_liar(now))
     }
 
-    pub(super) fn lease_ended(&mut self, host: &HostId, id: &TaskId, lease: u64, outcome: LeaseOutcome, now: Instant) {
+    pub(super) fn lease_ended(
+        &mut self,
+        host: &HostId,
+        id: &TaskId,
+        lease: u64,
+        outcome: LeaseOutcome,
+        now: Instant,
+    ) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         let Some(ended) = task.leases.get(&lease).filter(|known| known.host == *host) else { return };
         let unmet = ended.pieces.clone().any(|piece| !task.is_held(piece)) || task.geometry.is_none();
         let why = match outcome {
             LeaseOutcome::Failed(why) => Some(why),
             // Done without doing anything: it would be handed the same pieces for ever.
-            LeaseOutcome::Done if ended.got == 0 && unmet => Some("the lease ended without a piece".to_owned()),
+            LeaseOutcome::Done if ended.got == 0 && unmet => {
+                Some("the lease ended without a piece".to_owned())
+            }
             LeaseOutcome::Done => None,
         };
         task.leases.remove(&lease);

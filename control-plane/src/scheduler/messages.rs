@@ -96,10 +96,24 @@ pub(crate) struct Command {
 #[derive(Debug)]
 pub(crate) enum Order {
     Assignment(Assignment),
-    Lease { id: u64, task: TaskId, origin: Origin, pieces: Range<u32>, size: Option<u64> },
-    LeaseRevoked { id: u64, reason: &'static str },
-    AskPieceList { task: TaskId },
-    ListReset { task: TaskId, reason: &'static str },
+    Lease {
+        id: u64,
+        task: TaskId,
+        origin: Origin,
+        pieces: Range<u32>,
+        size: Option<u64>,
+    },
+    LeaseRevoked {
+        id: u64,
+        reason: &'static str,
+    },
+    AskPieceList {
+        task: TaskId,
+    },
+    ListReset {
+        task: TaskId,
+        reason: &'static str,
+    },
     /// Another stream of the same daemon took over.
     Replaced,
 }

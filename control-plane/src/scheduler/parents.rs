@@ -90,7 +90,9 @@ impl Core {
         if let Some(state) = anchor.and_then(|anchor| task.wants.get_mut(&anchor)) {
             state.children += 1;
         }
-        let Some(waiting) = task.wants.get_mut(host).filter(|waiting| waiting.parents != parents) else { return };
+        let Some(waiting) = task.wants.get_mut(host).filter(|waiting| waiting.parents != parents) else {
+            return;
+        };
         let old = std::mem::replace(&mut waiting.parents, parents.clone());
         for parent in &old {
             if let Some(state) = self.hosts.get_mut(parent) {

@@ -59,7 +59,8 @@ impl Registration {
 
     async fn keep(&self, addr: &str, connected: &mut bool) -> Result<(), tonic::Status> {
         let unavailable = |error: tonic::transport::Error| tonic::Status::unavailable(error.to_string());
-        let endpoint = Endpoint::from_shared(addr.to_owned()).map_err(unavailable)?.connect_timeout(CALL_LIMIT);
+        let endpoint =
+            Endpoint::from_shared(addr.to_owned()).map_err(unavailable)?.connect_timeout(CALL_LIMIT);
         let endpoint = endpoint.http2_keep_alive_interval(BEAT).keep_alive_timeout(BEAT);
         let mut client = ManagerClient::new(endpoint.connect().await.map_err(unavailable)?);
         let message = |kind| v1::KeepAliveRequest { kind: Some(kind) };

@@ -140,7 +140,8 @@ impl Task {
             let Some((digest, attester)) = self.digests.get(&piece) else { continue };
             match runs.last_mut() {
                 Some(run)
-                    if run.first as usize + run.digests.len() == piece as usize && run.attester == *attester =>
+                    if run.first as usize + run.digests.len() == piece as usize
+                        && run.attester == *attester =>
                 {
                     run.digests.push(*digest);
                 }

@@ -4,7 +4,8 @@
 //! the field.
 
 use super::messages::{
-    Assignment, Event, HostId, HostInfo, LeaseOutcome, Message, Order, Origin, Parent, Progress, Run, SessionId, Want,
+    Assignment, Event, HostId, HostInfo, LeaseOutcome, Message, Order, Origin, Parent, Progress, Run,
+    SessionId, Want,
 };
 use hawker_api::pieces::{MAX_PIECES, MAX_TASK_SIZE, PIECE_DIGEST_LEN, PieceSet};
 use hawker_api::task::TaskId;
@@ -34,7 +35,8 @@ pub(super) fn host(hello: v1::Hello) -> Result<HostInfo, WireError> {
     if host.id.is_empty() {
         return Err(bad("hello.host.id", "empty"));
     }
-    let ip: IpAddr = host.ip.parse().map_err(|_| bad("hello.host.ip", format!("`{}` is no address", host.ip)))?;
+    let ip: IpAddr =
+        host.ip.parse().map_err(|_| bad("hello.host.ip", format!("`{}` is no address", host.ip)))?;
     if !(1..=65535).contains(&host.piece_port) {
         return Err(bad("hello.host.piece_port", format!("{} is no port", host.piece_port)));
     }
@@ -66,11 +68,9 @@ pub(super) fn event(session: SessionId, message: v1::DaemonMessage) -> Result<Ev
             Message::Finished { task: task(&finished.task)?, size: size(finished.size)? }
         }
         Kind::Abandoned(abandoned) => Message::Abandoned { task: task(&abandoned.task)? },
-        Kind::LeaseEnded(ended) => Message::LeaseEnded {
-            task: task(&ended.task)?,
-            id: ended.id,
-            outcome: outcome(&ended),
-        },
+        Kind::LeaseEnded(ended) => {
+            Message::LeaseEnded { task: task(&ended.task)?, id: ended.id, outcome: outcome(&ended) }
+        }
         Kind::PieceList(list) => Message::PieceList {
             task: task(&list.task)?,
             size: size(list.size)?,
@@ -127,7 +127,9 @@ fn progress(progress: v1::TaskProgress) -> Result<Progress, WireError> {
 fn outcome(ended: &v1::LeaseEnded) -> LeaseOutcome {
     match ended.outcome() {
         v1::LeaseOutcome::Done => LeaseOutcome::Done,
-        v1::LeaseOutcome::Status => LeaseOutcome::Failed(format!("the origin answered {}", ended.http_status)),
+        v1::LeaseOutcome::Status => {
+            LeaseOutcome::Failed(format!("the origin answered {}", ended.http_status))
+        }
         v1::LeaseOutcome::Failed | v1::LeaseOutcome::Declined => {
             LeaseOutcome::Failed(ended.detail.chars().take(MAX_NAME_BYTES).collect())
         }
@@ -177,7 +179,9 @@ fn name(field: &'static str, text: String) -> Result<String, WireError> {
 pub(super) fn message(order: Order) -> Result<v1::SchedulerMessage, Status> {
     use v1::scheduler_message::Kind;
     let kind = match order {
-        Order::Replaced => return Err(Status::aborted("another stream of this daemon took over, or there is no room")),
+        Order::Replaced => {
+            return Err(Status::aborted("another stream of this daemon took over, or there is no room"));
+        }
         Order::Assignment(assignment) => Kind::Assignment(self::assignment(assignment)),
         Order::Lease { id, task, origin, pieces, size } => Kind::Lease(v1::Lease {
             id,

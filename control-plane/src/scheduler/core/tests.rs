@@ -38,7 +38,14 @@ fn progress(tag: u8, size: u64, pieces: Range<u32>, attested: bool) -> Message {
     let attested = if attested { vec![run] } else { Vec::new() };
     let (live_leases, extended) = (Vec::new(), Vec::new());
     let pieces = pieces.collect();
-    Message::Progress(vec![Progress { task: task_id(tag), size: Some(size), pieces, attested, live_leases, extended }])
+    Message::Progress(vec![Progress {
+        task: task_id(tag),
+        size: Some(size),
+        pieces,
+        attested,
+        live_leases,
+        extended,
+    }])
 }
 
 /// A core, and what each session was told.
@@ -130,7 +137,8 @@ fn without_a_seed_those_who_want_it_share_the_work() {
     for session in 1..=3 {
         stage.say(session, want(1, Some(40 * PIECE)));
     }
-    let mut all: Vec<Range<u32>> = (1..=3).flat_map(|session| stage.leases(session)).map(|lease| lease.1).collect();
+    let mut all: Vec<Range<u32>> =
+        (1..=3).flat_map(|session| stage.leases(session)).map(|lease| lease.1).collect();
     all.sort_by_key(|range| range.start);
     assert_eq!(all, [0..16, 16..32, 32..40]);
     let busy = (1..=3).filter(|session| !stage.leases(*session).is_empty()).count();
@@ -236,7 +244,10 @@ fn a_daemon_that_reconnects_goes_on_with_its_lease() {
     again.fetching = vec![0..4];
     stage.say(1, Message::Want(again));
     stage.say(2, want(1, Some(4 * PIECE)));
-    assert!(stage.leases(1).is_empty() && stage.leases(2).is_empty(), "its lease is adopted, not given twice");
+    assert!(
+        stage.leases(1).is_empty() && stage.leases(2).is_empty(),
+        "its lease is adopted, not given twice"
+    );
     stage.say(1, progress(1, 4 * PIECE, 0..4, true));
     assert_eq!(stage.core.stats().leases, 0);
 }

@@ -88,7 +88,10 @@ impl Cluster {
         let list: Vec<Run> = daemon.held.iter().map(run).collect();
         self.say(name, Message::Want(message));
         if !list.is_empty() {
-            self.say(name, Message::PieceList { task: task_id(1), size: self.size(), runs: list, proven: false });
+            self.say(
+                name,
+                Message::PieceList { task: task_id(1), size: self.size(), runs: list, proven: false },
+            );
         }
     }
 
@@ -243,7 +246,10 @@ impl Cluster {
             let reached = self.reach(host);
             for piece in 0..task.count() {
                 let somewhere = task.is_held(piece) || leased.contains(&piece);
-                assert!(!somewhere || reached.contains(&piece), "{host} cannot reach piece {piece}: {task:#?}");
+                assert!(
+                    !somewhere || reached.contains(&piece),
+                    "{host} cannot reach piece {piece}: {task:#?}"
+                );
             }
         }
     }
@@ -261,7 +267,8 @@ impl Cluster {
                 return (0..MAX_PIECES).collect();
             }
             reached.extend(task.partial.get(&at).into_iter().flat_map(PieceSet::iter));
-            reached.extend(task.leases.values().filter(|lease| lease.host == at).flat_map(|l| l.pieces.clone()));
+            reached
+                .extend(task.leases.values().filter(|lease| lease.host == at).flat_map(|l| l.pieces.clone()));
             queue.extend(task.wants.get(&at).into_iter().flat_map(|waiting| waiting.parents.clone()));
         }
         reached

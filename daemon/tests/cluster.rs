@@ -1,0 +1,80 @@
+//! A whole cluster in one process: real scheduler, real daemons, real sockets and stores, an origin
+//! that counts what it sends.
+
+mod support;
+
+use support::{Cluster, MIB, content};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn eight_nodes_without_a_seed_cost_the_origin_one_copy() {
+    let cluster = Cluster::start(0, 8).await;
+    let blob = cluster.publish(content(1, 40 * MIB + 17));
+    let pulls = (0..8).map(|node| cluster.pull(node, &blob));
+    for pulled in futures::future::join_all(pulls).await {
+        assert!(pulled.unwrap() == blob.bytes);
+    }
+    let (sent, size) = (cluster.origin_bytes(), blob.bytes.len() as u64);
+    assert!(sent <= size + size / 50, "the origin sent {sent} for {size}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_a_seed_the_origin_meets_the_seed_alone() {
+    let cluster = Cluster::start(1, 4).await;
+    let blob = cluster.publish(content(2, 30 * MIB));
+    let pulls = (1..5).map(|node| cluster.pull(node, &blob));
+    for pulled in futures::future::join_all(pulls).await {
+        assert!(pulled.unwrap() == blob.bytes);
+    }
+    assert_eq!(cluster.origin_bytes(), blob.bytes.len() as u64);
+    for node in 1..5 {
+        assert_eq!(cluster.delivered(node).await["origin"], 0, "node {node} went to the origin");
+    }
+    // Later ones come from whoever has it, and again from the own store.
+    let late = cluster.pull(0, &blob).await.unwrap();
+    assert!(late == blob.bytes);
+    assert_eq!(cluster.delivered(0).await["local"], blob.bytes.len() as u64);
+    assert_eq!(cluster.origin_bytes(), blob.bytes.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_scheduler_that_dies_mid_pull_and_one_that_comes_back_change_nothing() {
+    let mut cluster = Cluster::start(0, 4).await;
+    cluster.limit_origin(20 * MIB as u64);
+    let blob = cluster.publish(content(3, 40 * MIB));
+    {
+        let pulls = futures::future::join_all((0..4).map(|node| cluster.pull(node, &blob)));
+        let killing = async {
+            cluster.origin_has_sent(8 * MIB as u64).await;
+            cluster.stop_scheduler().await;
+        };
+        let (pulled, ()) = tokio::join!(pulls, killing);
+        for pulled in pulled {
+            assert!(pulled.unwrap() == blob.bytes);
+        }
+    }
+    cluster.start_scheduler().await;
+    let before = cluster.origin_bytes();
+    let new = cluster.add_node().await;
+    assert!(cluster.pull(new, &blob).await.unwrap() == blob.bytes);
+    assert_eq!(cluster.origin_bytes(), before, "the scheduler knows again who holds what");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_refusal_of_the_origin_reaches_the_runtime_quickly() {
+    let cluster = Cluster::start(0, 2).await;
+    let blob = support::Blob::new(content(4, 100));
+    for node in 0..2 {
+        let error = cluster.pull(node, &blob).await.unwrap_err();
+        assert_eq!(error, "404");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restarted_daemon_still_holds_what_it_held_and_serves_it() {
+    let mut cluster = Cluster::start(0, 2).await;
+    let blob = cluster.publish(content(5, 9 * MIB));
+    assert!(cluster.pull(0, &blob).await.unwrap() == blob.bytes);
+    cluster.restart_node(0).await;
+    assert!(cluster.pull(1, &blob).await.unwrap() == blob.bytes);
+    assert_eq!(cluster.origin_bytes(), blob.bytes.len() as u64);
+}
