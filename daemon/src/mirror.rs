@@ -137,6 +137,3 @@ impl Mirror {
 
 /// Keeps a request's place until its body was sent.
 type Permit = OwnedSemaphorePermit;
-
-#[cfg(test)]
-mod tests;
