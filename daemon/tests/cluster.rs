@@ -1,5 +1,6 @@
 //! A whole cluster in one process: real scheduler, real daemons, real sockets and stores, an origin
 //! that counts what it sends.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -6,7 +6,7 @@
 
 use super::limits::Limits;
 use super::messages::{
-    Assignment, Command, Event, HostId, HostInfo, Message, Order, Progress, Run, SessionId, Want,
+    Assignment, Command, Event, HostId, HostInfo, Message, Order, PieceList, Progress, Run, SessionId, Want,
 };
 use super::task::{Task, Waiting};
 use hawker_api::task::TaskId;
@@ -166,7 +166,7 @@ impl Core {
             Message::Want(want) => self.want(host, want, now),
             Message::Progress(tasks) => {
                 for progress in tasks {
-                    self.progress(host, progress, now);
+                    self.progress(host, &progress, now);
                 }
             }
             Message::Finished { task, size } => {
@@ -179,9 +179,7 @@ impl Core {
             }
             Message::Abandoned { task } => self.leave(host, &task, false, now),
             Message::LeaseEnded { task, id, outcome } => self.lease_ended(host, &task, id, outcome, now),
-            Message::PieceList { task, size, runs, proven } => {
-                self.piece_list(host, &task, size, &runs, proven, now);
-            }
+            Message::PieceList(list) => self.piece_list(host, &list, now),
             Message::BadPeer { task, host: bad } => self.bad_peer(host, &task, &bad, now),
             Message::Mismatch { task, attesters } => self.mismatch(host, &task, &attesters, now),
             Message::Dropped(tasks) => {
@@ -246,7 +244,7 @@ impl Core {
         self.ask_list(&id, now);
     }
 
-    fn progress(&mut self, host: &HostId, progress: Progress, now: Instant) {
+    fn progress(&mut self, host: &HostId, progress: &Progress, now: Instant) {
         let Some(task) = self.tasks.get_mut(&progress.task) else { return };
         if let Some(size) = progress.size {
             task.learn_size(size);
@@ -272,28 +270,20 @@ impl Core {
         }
     }
 
-    fn piece_list(
-        &mut self,
-        host: &HostId,
-        id: &TaskId,
-        size: u64,
-        runs: &[Run],
-        proven: bool,
-        now: Instant,
-    ) {
-        let Some(task) = self.tasks.get_mut(id) else { return };
-        task.learn_size(size);
-        if task.size() != Some(size) {
+    fn piece_list(&mut self, host: &HostId, list: &PieceList, now: Instant) {
+        let Some(task) = self.tasks.get_mut(&list.task) else { return };
+        task.learn_size(list.size);
+        if task.size() != Some(list.size) {
             return;
         }
-        for run in runs {
+        for run in &list.runs {
             for (piece, digest) in (run.first..).zip(&run.digests) {
                 // Who relays an entry vouches for it: nobody can be blamed through somebody else's list.
                 task.attest(piece, *digest, host);
             }
         }
-        task.proven |= proven && task.complete.contains(host) && task.knows_all_digests();
-        self.settle(id, now);
+        task.proven |= list.proven && task.complete.contains(host) && task.knows_all_digests();
+        self.settle(&list.task, now);
     }
 
     fn bad_peer(&mut self, reporter: &HostId, id: &TaskId, bad: &HostId, now: Instant) {

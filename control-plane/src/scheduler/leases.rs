@@ -65,11 +65,11 @@ impl Core {
 
     /// A fetcher whose work is nearly done, or a new one while there may be more.
     fn fetcher_with_room(&self, id: &TaskId, task: &Task, now: Instant) -> Option<HostId> {
-        let mut left: BTreeMap<&HostId, (usize, u32)> = BTreeMap::new();
+        let mut left: BTreeMap<&HostId, (usize, usize)> = BTreeMap::new();
         for lease in task.leases.values() {
             let entry = left.entry(&lease.host).or_default();
             entry.0 += 1;
-            entry.1 += lease.pieces.clone().filter(|piece| !task.is_held(*piece)).count() as u32;
+            entry.1 += lease.pieces.clone().filter(|piece| !task.is_held(*piece)).count();
         }
         let has_room = |host: &&HostId| {
             let (leases, pieces) = left.get(host).copied().unwrap_or_default();
@@ -143,7 +143,7 @@ impl Core {
     /// Notes signs of life of the leases of `host`.
     pub(super) fn lease_signs(task: &mut Task, host: &HostId, alive: &[u64], pieces: &[u32], now: Instant) {
         for (id, lease) in task.leases.iter_mut().filter(|(_, lease)| lease.host == *host) {
-            let got = pieces.iter().filter(|piece| lease.pieces.contains(piece)).count() as u32;
+            let got = pieces.iter().filter(|piece| lease.pieces.contains(piece)).count();
             lease.got += got;
             if got > 0 || alive.contains(id) {
                 lease.last_sign = now;

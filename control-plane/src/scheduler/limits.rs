@@ -14,7 +14,7 @@ pub(crate) struct Limits {
     pub(crate) lease_pieces: u32,
     /// The next lease is given when this few pieces of the last one are left, so that the link to the
     /// origin never idles.
-    pub(crate) lease_ahead: u32,
+    pub(crate) lease_ahead: usize,
     /// Leases of one host on one task.
     pub(crate) leases_per_host: usize,
     /// Hosts that fetch one task from the origin at once.

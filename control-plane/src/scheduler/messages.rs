@@ -53,10 +53,18 @@ pub(crate) enum Message {
     Finished { task: TaskId, size: u64 },
     Abandoned { task: TaskId },
     LeaseEnded { task: TaskId, id: u64, outcome: LeaseOutcome },
-    PieceList { task: TaskId, size: u64, runs: Vec<Run>, proven: bool },
+    PieceList(PieceList),
     BadPeer { task: TaskId, host: HostId },
     Mismatch { task: TaskId, attesters: Vec<HostId> },
     Dropped(Vec<TaskId>),
+}
+
+#[derive(Debug)]
+pub(crate) struct PieceList {
+    pub(crate) task: TaskId,
+    pub(crate) size: u64,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) proven: bool,
 }
 
 #[derive(Debug)]

@@ -54,7 +54,7 @@ pub(super) struct Lease {
     pub(super) pieces: Range<u32>,
     pub(super) last_sign: Instant,
     /// Pieces of it that came.
-    pub(super) got: u32,
+    pub(super) got: usize,
     /// Taken over from a daemon that knows it under another id: it ends when its pieces are there.
     pub(super) adopted: bool,
 }

@@ -4,8 +4,8 @@
 //! the field.
 
 use super::messages::{
-    Assignment, Event, HostId, HostInfo, LeaseOutcome, Message, Order, Origin, Parent, Progress, Run,
-    SessionId, Want,
+    Assignment, Event, HostId, HostInfo, LeaseOutcome, Message, Order, Origin, Parent, PieceList, Progress,
+    Run, SessionId, Want,
 };
 use hawker_api::pieces::{MAX_PIECES, MAX_TASK_SIZE, PIECE_DIGEST_LEN, PieceSet};
 use hawker_api::task::TaskId;
@@ -71,12 +71,12 @@ pub(super) fn event(session: SessionId, message: v1::DaemonMessage) -> Result<Ev
         Kind::LeaseEnded(ended) => {
             Message::LeaseEnded { task: task(&ended.task)?, id: ended.id, outcome: outcome(&ended) }
         }
-        Kind::PieceList(list) => Message::PieceList {
+        Kind::PieceList(list) => Message::PieceList(PieceList {
             task: task(&list.task)?,
             size: size(list.size)?,
             runs: runs(list.digests)?,
             proven: list.proven,
-        },
+        }),
         Kind::BadPeer(peer) => {
             Message::BadPeer { task: task(&peer.task)?, host: name("bad_peer.host_id", peer.host_id)?.into() }
         }

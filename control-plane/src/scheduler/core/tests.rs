@@ -197,7 +197,10 @@ fn after_a_restart_a_holder_is_asked_for_the_piece_list() {
     assert_eq!(stage.parents(2), ["holder"]);
     assert!(stage.leases(1).is_empty() && stage.leases(2).is_empty());
     let run = Run { first: 0, digests: (0..3).map(digest).collect(), attester: "holder".into() };
-    stage.say(1, Message::PieceList { task: task_id(1), size: 3 * PIECE, runs: vec![run], proven: true });
+    stage.say(
+        1,
+        Message::PieceList(PieceList { task: task_id(1), size: 3 * PIECE, runs: vec![run], proven: true }),
+    );
     stage.pass(Duration::from_millis(20));
     assert_eq!(stage.digests(2), 3);
 }
@@ -241,7 +244,7 @@ fn a_disproven_list_is_forgotten_and_its_author_gets_no_lease() {
 fn a_daemon_that_reconnects_goes_on_with_its_lease() {
     let mut stage = Stage::new(&[("a", false), ("b", false)]);
     let Message::Want(mut again) = want(1, Some(4 * PIECE)) else { panic!() };
-    again.fetching = vec![0..4];
+    again.fetching.push(0..4);
     stage.say(1, Message::Want(again));
     stage.say(2, want(1, Some(4 * PIECE)));
     assert!(

@@ -90,7 +90,12 @@ impl Cluster {
         if !list.is_empty() {
             self.say(
                 name,
-                Message::PieceList { task: task_id(1), size: self.size(), runs: list, proven: false },
+                Message::PieceList(PieceList {
+                    task: task_id(1),
+                    size: self.size(),
+                    runs: list,
+                    proven: false,
+                }),
             );
         }
     }
@@ -154,7 +159,7 @@ impl Cluster {
                 let (proven, size) = (daemon.done, self.size());
                 let run = |piece| Run { first: piece, digests: vec![digest(piece)], attester: name.into() };
                 let runs = pieces.iter().map(run).collect();
-                self.say(name, Message::PieceList { task: task_id(1), size, runs, proven });
+                self.say(name, Message::PieceList(PieceList { task: task_id(1), size, runs, proven }));
             }
             Order::ListReset { .. } | Order::Replaced => {}
         }
@@ -195,8 +200,8 @@ impl Cluster {
     fn work_on_lease(&mut self, name: &str) {
         let (size, count) = (self.size(), self.pieces);
         let daemon = self.daemon(name);
-        let Some((id, pieces)) = daemon.leases.front().cloned() else { return };
-        let missing = pieces.clone().find(|piece| *piece < count && !daemon.held.contains(*piece));
+        let Some((id, mut pieces)) = daemon.leases.front().cloned() else { return };
+        let missing = pieces.find(|piece| *piece < count && !daemon.held.contains(*piece));
         if let Some(piece) = missing {
             daemon.held.insert(piece);
             daemon.size = Some(size);

@@ -1,0 +1,87 @@
+//! `/healthz` and `/metrics` of the process, in plain HTTP on an address of their own: whatever the API
+//! is busy with, a probe is answered.
+//!
+//! Invariant: answers need no lock that a request to the API holds over an await.
+
+use crate::http;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, routing::get};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a scrape under way may take once the process is told to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where metrics and health are served.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricsConfig {
+    pub addr: SocketAddr,
+}
+
+/// Why metrics and health cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("listen for metrics on {addr}: {source}")]
+pub struct HealthError {
+    addr: SocketAddr,
+    source: std::io::Error,
+}
+
+/// The running server.
+#[derive(Debug)]
+pub struct Health {
+    addr: SocketAddr,
+    cancel: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Health {
+    /// Serves what is registered in `registry`.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn bind(config: MetricsConfig, registry: Registry) -> Result<Self, HealthError> {
+        let failed = |source| HealthError { addr: config.addr, source };
+        let listener = TcpListener::bind(config.addr).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let cancel = CancellationToken::new();
+        let router = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/metrics", get(metrics))
+            .with_state(Arc::new(registry));
+        let serving = tokio::spawn(http::serve(listener, router, cancel.clone()));
+        Ok(Self { addr, cancel, serving })
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops listening; a scrape under way may finish for a bounded time.
+    pub async fn shutdown(mut self) {
+        self.cancel.cancel();
+        if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
+    }
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "encode metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The manager: clusters and their scopes, users, the live hosts and where each belongs. REST for people,
+//! gRPC for daemons and schedulers. It is on nobody's data path.
+//!
+//! Invariants: REST and gRPC place by the same function on the same state; every task ends with [`Manager::shutdown`].
+
+pub mod cluster;
+pub mod directory;
+pub mod host;
+
+mod clusters;
+mod grpc;
+mod keeper;
+mod metrics;
+mod rest;
+mod sign_in;
+mod store;
+
+pub use directory::Liveness;
+pub use rest::{RouteInfo, registered_routes};
+pub use store::StoreError;
+
+use clusters::Clusters;
+use directory::Directory;
+use metrics::Metrics;
+use prometheus_client::registry::Registry;
+use sign_in::SignIn;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long requests under way may take once the manager is told to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// What a manager needs to start.
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    pub rest: SocketAddr,
+    pub grpc: SocketAddr,
+    /// SQLite file.
+    pub database: PathBuf,
+    /// Root's password at the first start; `None`: a random one is printed.
+    pub root_password_file: Option<PathBuf>,
+    pub liveness: Liveness,
+}
+
+impl ManagerConfig {
+    pub fn new(
+        rest: SocketAddr,
+        grpc: SocketAddr,
+        database: PathBuf,
+        root_password_file: Option<PathBuf>,
+    ) -> Self {
+        Self { rest, grpc, database, root_password_file, liveness: Liveness::default() }
+    }
+}
+
+/// Why a manager does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    #[error("listen for {api} on {addr}: {source}")]
+    Listen { api: &'static str, addr: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    FirstStart(#[from] sign_in::FirstStartError),
+}
+
+/// A running manager.
+#[derive(Debug)]
+pub struct Manager {
+    rest_addr: SocketAddr,
+    grpc_addr: SocketAddr,
+    store: Store,
+    clusters: Clusters,
+    metrics: Metrics,
+    keeper: (CancellationToken, JoinHandle<()>),
+    servers: (CancellationToken, [JoinHandle<()>; 2]),
+}
+
+/// What both APIs work with.
+#[derive(Debug, Clone)]
+struct Parts {
+    directory: Arc<Directory>,
+    clusters: Clusters,
+    sign_in: Arc<SignIn>,
+    metrics: Metrics,
+}
+
+impl Manager {
+    /// Opens the database (at the first start: makes the default cluster and user `root`) and serves both APIs.
+    ///
+    /// # Errors
+    /// An address cannot be listened on, the database cannot be used, or the password file is unusable.
+    pub async fn bind(config: ManagerConfig) -> Result<Self, ManagerError> {
+        // Addresses first: a second manager on this machine must not touch the database.
+        let rest = listen("REST", config.rest).await?;
+        let grpc = listen("gRPC", config.grpc).await?;
+        let (rest_addr, grpc_addr) = (address("REST", &rest)?, address("gRPC", &grpc)?);
+        let store = Store::open(&config.database).await?;
+        sign_in::first_start(&store, config.root_password_file.as_deref()).await?;
+
+        let directory = Arc::new(Directory::new(store.clusters().await?, config.liveness));
+        directory.restore_schedulers(store.schedulers().await?, Instant::now());
+        let clusters = Clusters::new(store.clone(), Arc::clone(&directory));
+        let metrics = Metrics::new(Arc::clone(&directory));
+        let sign_in = Arc::new(SignIn::new(store.clone()));
+        let parts = Parts { directory, clusters: clusters.clone(), sign_in, metrics: metrics.clone() };
+
+        let (keep, servers) = (CancellationToken::new(), CancellationToken::new());
+        let keeping = tokio::spawn(keeper::run(Arc::clone(&parts.directory), store.clone(), keep.clone()));
+        let tasks = [
+            tokio::spawn(rest::serve(rest, parts.clone(), servers.clone())),
+            tokio::spawn(grpc::serve(grpc, parts, config.liveness.stale_after, servers.clone())),
+        ];
+        let (keeper, servers) = ((keep, keeping), (servers, tasks));
+        Ok(Self { rest_addr, grpc_addr, store, clusters, metrics, keeper, servers })
+    }
+
+    pub fn rest_addr(&self) -> SocketAddr {
+        self.rest_addr
+    }
+
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where a scheduler in this process reaches the gRPC service.
+    pub fn local_uri(&self) -> String {
+        let mut addr = self.grpc_addr;
+        if addr.ip().is_unspecified() {
+            let loopback =
+                if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            addr.set_ip(loopback);
+        }
+        format!("http://{addr}")
+    }
+
+    /// Adds the manager's metrics to what the process exposes.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// Ends streams, lets requests under way finish for a bounded time, and closes the database.
+    pub async fn shutdown(self) {
+        // The keeper first: the hosts that leave now because of us are to be remembered.
+        self.keeper.0.cancel();
+        finish("keeper", self.keeper.1).await;
+        self.servers.0.cancel();
+        let [rest, grpc] = self.servers.1;
+        tokio::join!(finish("REST", rest), finish("gRPC", grpc));
+        self.clusters.finish().await;
+        self.store.close().await;
+    }
+}
+
+async fn finish(what: &str, mut task: JoinHandle<()>) {
+    if tokio::time::timeout(SHUTDOWN_GRACE, &mut task).await.is_err() {
+        tracing::warn!(what, "still busy after {SHUTDOWN_GRACE:?}: ended");
+        task.abort();
+    }
+}
+
+async fn listen(api: &'static str, addr: SocketAddr) -> Result<TcpListener, ManagerError> {
+    TcpListener::bind(addr).await.map_err(|source| ManagerError::Listen { api, addr, source })
+}
+
+fn address(api: &'static str, listener: &TcpListener) -> Result<SocketAddr, ManagerError> {
+    let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    listener.local_addr().map_err(|source| ManagerError::Listen { api, addr: unknown, source })
+}
+
+/// Seconds since 1970.
+fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,130 @@
+//! Editing clusters: database first, then the directory, one edit at a time.
+//!
+//! Invariant: once an edit is answered, placement uses it; an edit is carried through even if whoever
+//! asked for it hangs up half-way.
+
+use super::cluster::{Cluster, ClusterEdit, ClusterSpec, MAX_CLUSTERS, SpecError};
+use super::directory::{Directory, InUse};
+use super::store::{Store, StoreError};
+use super::unix_seconds;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+
+/// Why a cluster was not edited.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EditError {
+    #[error("there is no cluster {id}")]
+    Unknown { id: u64 },
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("cluster {id} `{name}` is the default cluster: make another one the default first")]
+    Default { id: u64, name: String },
+    #[error(transparent)]
+    InUse(#[from] InUse),
+    #[error("there are {MAX_CLUSTERS} clusters already")]
+    Full,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the edit was interrupted")]
+    Interrupted,
+}
+
+/// Handle to the clusters; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Clusters {
+    inner: Arc<Inner>,
+    edits: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    directory: Arc<Directory>,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Clusters {
+    pub(super) fn new(store: Store, directory: Arc<Directory>) -> Self {
+        let inner = Inner { store, directory, one_at_a_time: Mutex::new(()) };
+        Self { inner: Arc::new(inner), edits: TaskTracker::new() }
+    }
+
+    pub(super) async fn create(&self, edit: ClusterEdit) -> Result<Cluster, EditError> {
+        let inner = Arc::clone(&self.inner);
+        self.carry_through(async move { inner.create(edit).await }).await
+    }
+
+    pub(super) async fn update(&self, id: u64, edit: ClusterEdit) -> Result<Cluster, EditError> {
+        let inner = Arc::clone(&self.inner);
+        self.carry_through(async move { inner.update(id, edit).await }).await
+    }
+
+    pub(super) async fn delete(&self, id: u64) -> Result<(), EditError> {
+        let inner = Arc::clone(&self.inner);
+        self.carry_through(async move { inner.delete(id).await }).await
+    }
+
+    /// Waits for edits under way.
+    pub(super) async fn finish(&self) {
+        self.edits.close();
+        self.edits.wait().await;
+    }
+
+    async fn carry_through<T: Send + 'static>(
+        &self,
+        edit: impl Future<Output = Result<T, EditError>> + Send + 'static,
+    ) -> Result<T, EditError> {
+        self.edits.spawn(edit).await.unwrap_or(Err(EditError::Interrupted))
+    }
+}
+
+impl Inner {
+    async fn create(&self, edit: ClusterEdit) -> Result<Cluster, EditError> {
+        let _edit = self.one_at_a_time.lock().await;
+        let spec = ClusterSpec::create(edit)?;
+        if self.directory.clusters().len() >= MAX_CLUSTERS {
+            return Err(EditError::Full);
+        }
+        let id = self.store.insert_cluster(&spec, unix_seconds(SystemTime::now())).await?;
+        self.refresh().await?;
+        self.known(id)
+    }
+
+    async fn update(&self, id: u64, edit: ClusterEdit) -> Result<Cluster, EditError> {
+        let _edit = self.one_at_a_time.lock().await;
+        let current = self.known(id)?;
+        let spec = current.spec.with(edit)?;
+        if current.spec.is_default && !spec.is_default {
+            return Err(EditError::Default { id, name: current.spec.name });
+        }
+        if !self.store.update_cluster(id, &spec, unix_seconds(SystemTime::now())).await? {
+            return Err(EditError::Unknown { id });
+        }
+        self.refresh().await?;
+        self.known(id)
+    }
+
+    async fn delete(&self, id: u64) -> Result<(), EditError> {
+        let _edit = self.one_at_a_time.lock().await;
+        let current = self.known(id)?;
+        if current.spec.is_default {
+            return Err(EditError::Default { id, name: current.spec.name });
+        }
+        // From the directory first: no host can join it any more while the row is deleted.
+        self.directory.retire(id)?;
+        let deleted = self.store.delete_cluster(id).await;
+        self.refresh().await?;
+        if deleted? { Ok(()) } else { Err(EditError::Unknown { id }) }
+    }
+
+    async fn refresh(&self) -> Result<(), EditError> {
+        self.directory.replace_clusters(self.store.clusters().await?);
+        Ok(())
+    }
+
+    fn known(&self, id: u64) -> Result<Cluster, EditError> {
+        self.directory.cluster(id).ok_or(EditError::Unknown { id })
+    }
+}

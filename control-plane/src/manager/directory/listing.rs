@@ -1,0 +1,132 @@
+//! Reading the directory: pages of live hosts, counts, and who keeps a cluster from being deleted.
+
+use super::{Assigned, Directory, State, scheduler_id};
+use crate::manager::cluster::Cluster;
+use crate::manager::host::{Peer, PeerKind, SchedulerHost};
+use std::fmt;
+use std::time::SystemTime;
+
+/// Hosts named in a refusal; the others are counted.
+const NAMED_HOSTS: usize = 5;
+
+/// A page of a list.
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    pub items: Vec<T>,
+    /// Of all pages.
+    pub total: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct LivePeer {
+    pub peer: Peer,
+    pub assigned: Assigned,
+    pub registered_at: SystemTime,
+}
+
+#[derive(Debug, Clone)]
+pub struct LiveScheduler {
+    pub id: u64,
+    pub host: SchedulerHost,
+    pub registered_at: SystemTime,
+}
+
+/// Live registrations by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub peers: usize,
+    pub seed_peers: usize,
+    pub schedulers: usize,
+}
+
+/// Why a cluster cannot be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct InUse {
+    pub cluster_id: u64,
+    pub cluster_name: String,
+    pub hosts: usize,
+    /// The first few, with their kind.
+    pub named: Vec<String>,
+}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, name, hosts) = (self.cluster_id, &self.cluster_name, self.hosts);
+        let noun = if hosts == 1 { "host" } else { "hosts" };
+        write!(f, "cluster {id} `{name}` has {hosts} live {noun}: {}", self.named.join(", "))?;
+        match hosts - self.named.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+impl Directory {
+    /// All clusters by ascending id.
+    pub fn clusters(&self) -> Vec<Cluster> {
+        self.state().map.clusters.clone()
+    }
+
+    pub fn cluster(&self, id: u64) -> Option<Cluster> {
+        self.state().map.get(id).cloned()
+    }
+
+    /// Live daemons of a kind by host id, leaving out the first `skip`.
+    pub fn peers(&self, kind: PeerKind, skip: usize, limit: usize) -> Listed<LivePeer> {
+        let state = self.state();
+        let of_kind = || state.peers.values().filter(|entry| entry.peer.kind == kind);
+        let live = of_kind().skip(skip).take(limit).map(|entry| LivePeer {
+            peer: entry.peer.clone(),
+            assigned: entry.assigned.borrow().clone(),
+            registered_at: entry.alive.registered_at,
+        });
+        Listed { items: live.collect(), total: of_kind().count() }
+    }
+
+    /// Live schedulers by address, leaving out the first `skip`.
+    pub fn schedulers(&self, skip: usize, limit: usize) -> Listed<LiveScheduler> {
+        let state = self.state();
+        let live = state.schedulers.values().skip(skip).take(limit).map(|entry| LiveScheduler {
+            id: scheduler_id(&entry.host.addr),
+            host: entry.host.clone(),
+            registered_at: entry.alive.registered_at,
+        });
+        Listed { items: live.collect(), total: state.schedulers.len() }
+    }
+
+    pub fn counts(&self) -> Counts {
+        let state = self.state();
+        let seed_peers = state.peers.values().filter(|entry| entry.peer.kind == PeerKind::Seed).count();
+        Counts { peers: state.peers.len() - seed_peers, seed_peers, schedulers: state.schedulers.len() }
+    }
+}
+
+/// Refuses where a live daemon matched or is served by the cluster, or a live scheduler serves it.
+pub(super) fn unused(state: &State, cluster_id: u64) -> Result<(), InUse> {
+    let Some(cluster) = state.map.get(cluster_id) else { return Ok(()) };
+    let schedulers = state
+        .schedulers
+        .values()
+        .filter(|entry| entry.host.scheduler_cluster_id == cluster.scheduler_cluster_id())
+        .map(|entry| format!("{} (scheduler {})", entry.host.hostname, entry.host.addr));
+    let peers = state.peers.values().filter(|entry| {
+        let assigned = entry.assigned.borrow();
+        assigned.cluster_id == cluster_id || assigned.matched_cluster_id == cluster_id
+    });
+    let peers = peers.map(|entry| match entry.peer.kind {
+        PeerKind::Peer => format!("{} (peer)", entry.peer.hostname),
+        PeerKind::Seed => format!("{} (seed peer)", entry.peer.hostname),
+    });
+    let mut hosts = 0;
+    let mut named = Vec::new();
+    for host in schedulers.chain(peers) {
+        hosts += 1;
+        if named.len() < NAMED_HOSTS {
+            named.push(host);
+        }
+    }
+    if hosts == 0 {
+        return Ok(());
+    }
+    Err(InUse { cluster_id, cluster_name: cluster.spec.name.clone(), hosts, named })
+}

@@ -1,0 +1,32 @@
+//! The programs under test, built from this tree.
+
+use crate::{interrupt, workspace};
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Paths of the built programs.
+#[derive(Debug, Clone)]
+pub(crate) struct Binaries {
+    pub(crate) hawkerd: PathBuf,
+    pub(crate) control: PathBuf,
+}
+
+/// Builds both with `--release`, showing cargo's own progress.
+pub(crate) fn build() -> Result<Binaries> {
+    interrupt::check()?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace::root()?).args([
+        "build",
+        "--release",
+        "-p",
+        "hawker-daemon",
+        "-p",
+        "hawker-control",
+    ]);
+    let status = cargo.status().context("start cargo build")?;
+    if !status.success() {
+        bail!("cargo build failed");
+    }
+    Ok(Binaries { hawkerd: workspace::program("hawkerd")?, control: workspace::program("hawker-control")? })
+}

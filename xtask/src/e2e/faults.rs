@@ -1,0 +1,229 @@
+//! Things that break in the middle of a pull.
+
+use super::{MIB, has_all, image, origin_ratio};
+use crate::interrupt;
+use crate::lab::Lab;
+use crate::lab::containerd::Via;
+use crate::lab::network::Cluster;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// Time for a download to have come half way.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
+/// Allowed above one copy where a daemon died: what was on its way, and the small objects again.
+const MAX_RESUMED_RATIO: f64 = 1.15;
+
+/// kill -9 mid-pull, restart: the pull succeeds and no verified piece is fetched twice.
+pub(super) fn daemon_crashes(lab: &mut Lab) -> Result<()> {
+    let image = image(lab, "crash", &[60])?;
+    let layer = image.layers[0].clone();
+    let before = lab.origin_bytes(Cluster::A)?;
+    let node = lab.node("a1")?;
+    let (client, held) = std::thread::scope(|scope| -> Result<_> {
+        // Not containerd: it would go on at the origin by itself, and the bytes could not be told apart.
+        let path = format!("/v2/lab/crash/blobs/{}?ns={}", layer.digest, crate::lab::REGISTRY_NAME);
+        let client = scope.spawn(move || node.daemon.mirror(&path, &[]));
+        let held = wait_for_pieces(lab, "a1", &layer.digest, 5)?;
+        crash_by_pid(lab, "a1")?;
+        Ok((client.join().map_err(|_| anyhow!("the client panicked"))?, held))
+    })?;
+    ensure!(client.is_err(), "the client got a whole answer from a daemon that was killed");
+    let node = lab.node_mut("a1")?;
+    node.daemon.crash().ok();
+    node.daemon.restart()?;
+    node.daemon.wait_ready()?;
+    let node = lab.node("a1")?;
+    node.containerd.pull(&image.reference, Via::Hawker)?;
+    has_all(node, &image)?;
+    let task = task(lab, "a1", &layer.digest)?.context("no such task after the restart")?;
+    let fetched: u64 =
+        task["fetched"].as_object().into_iter().flatten().filter_map(|(_, bytes)| bytes.as_u64()).sum();
+    let kept = layer.bytes - fetched;
+    println!(
+        "    {held} pieces seen verified before the kill; after it {fetched} of {} bytes fetched, {kept} kept",
+        layer.bytes
+    );
+    ensure!(kept >= u64::from(held) * 4 * MIB as u64, "{kept} bytes kept, of {held} verified pieces");
+    let ratio = origin_ratio(lab, &image, before)?;
+    ensure!(ratio <= MAX_RESUMED_RATIO, "the origin sent {ratio:.4} image sizes");
+    Ok(())
+}
+
+pub(super) fn scheduler_crashes(lab: &mut Lab) -> Result<()> {
+    let image = image(lab, "headless", &[50])?;
+    let before = lab.origin_bytes(Cluster::A)?;
+    let (lab_ref, digest) = (&*lab, image.layers[0].digest.clone());
+    std::thread::scope(|scope| -> Result<()> {
+        let pulls: Vec<_> = lab_ref
+            .peers()
+            .map(|node| scope.spawn(|| node.containerd.pull(&image.reference, Via::Hawker)))
+            .collect();
+        wait_for_pieces(lab_ref, "a1", &digest, 3)?;
+        let scheduler = lab_ref.control.schedulers.iter().find(|(of, _)| *of == Cluster::A);
+        scheduler.context("no scheduler")?.1.signal(nix::sys::signal::Signal::SIGKILL)?;
+        for pull in pulls {
+            pull.join().map_err(|_| anyhow!("a puller panicked"))??;
+        }
+        Ok(())
+    })?;
+    for node in lab.peers() {
+        has_all(node, &image)?;
+    }
+    origin_ratio(lab, &image, before)?;
+    // And a new scheduler knows within seconds who holds what.
+    lab.control.restart_scheduler(Cluster::A)?;
+    for node in lab.peers() {
+        node.daemon.wait_ready()?;
+    }
+    Ok(())
+}
+
+pub(super) fn manager_is_down(lab: &mut Lab) -> Result<()> {
+    lab.control.manager.stop()?;
+    let first = image(lab, "unmanaged-1", &[9])?;
+    lab.node("a1")?.containerd.pull(&first.reference, Via::Hawker)?;
+    let node = lab.node_mut("a2")?;
+    node.daemon.stop()?;
+    node.daemon.restart()?;
+    node.daemon.wait_ready()?;
+    let status = node.daemon.status()?;
+    println!("    restarted without manager: cluster {}", status["cluster"]);
+    ensure!(status["cluster"]["source"] == "cache", "placement from {}", status["cluster"]["source"]);
+    let before = lab.origin_bytes(Cluster::A)?;
+    let node = lab.node("a2")?;
+    node.containerd.pull(&first.reference, Via::Hawker)?;
+    has_all(node, &first)?;
+    let ratio = origin_ratio(lab, &first, before)?;
+    ensure!(ratio < 0.02, "the second node cost the origin {ratio:.4} image sizes");
+    lab.control.restart_manager()?;
+    interrupt::poll("the daemons are back at the manager", PROGRESS_LIMIT, || {
+        let connected = lab.node("a2")?.daemon.status()?["manager"]["connected"] == true;
+        if connected { Ok(()) } else { bail!("not connected") }
+    })
+}
+
+/// A byte is changed on the disk of a running node that has already checked the piece.
+pub(super) fn flipped_byte(lab: &mut Lab) -> Result<()> {
+    let image = image(lab, "flipped", &[18])?;
+    for node in ["a1", "a2"] {
+        lab.node(node)?.containerd.pull(&image.reference, Via::Hawker)?;
+    }
+    let (liar, layer) = (lab.node("a1")?, &image.layers[0]);
+    let data = liar.daemon.store.join("blobs").join(format!("{}.data", layer.digest.replacen(':', "-", 1)));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&data)
+        .with_context(|| format!("open {}", data.display()))?;
+    for piece in 0..layer.bytes.div_ceil(4 * MIB as u64) {
+        let (mut byte, offset) = ([0], piece * 4 * MIB as u64 + 17);
+        file.read_exact_at(&mut byte, offset)?;
+        file.write_all_at(&[!byte[0]], offset)?;
+    }
+    let child = lab.node("a3")?;
+    child.containerd.pull(&image.reference, Via::Hawker)?;
+    has_all(child, &image)?;
+    let status = child.daemon.status()?;
+    println!("    bad peers named by a3: {}", status["bad_peers"]);
+    let named = status["bad_peers"]
+        .as_array()
+        .is_some_and(|bad| bad.iter().any(|peer| peer["ip"] == liar.ip.to_string()));
+    ensure!(named, "the status does not name {}", liar.ip);
+    Ok(())
+}
+
+pub(super) fn full_disk(lab: &mut Lab) -> Result<()> {
+    let node = lab.node_mut("a1")?;
+    node.daemon.stop()?;
+    let store = node.daemon.store.display().to_string();
+    crate::command::check(
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs", &store]),
+        crate::command::SHORT,
+    )?;
+    node.daemon.restart()?;
+    node.daemon.wait_ready()?;
+    let image = image(lab, "big", &[30])?;
+    let before = lab.origin_bytes(Cluster::A)?;
+    let node = lab.node("a1")?;
+    node.containerd.pull(&image.reference, Via::Hawker)?;
+    has_all(node, &image)?;
+    let status = node.daemon.status()?;
+    println!("    store: {}", status["store"]["error"]);
+    ensure!(
+        status["store"]["error"].as_str().is_some_and(|text| text.contains("no space")),
+        "{}",
+        status["store"]
+    );
+    let delivered = status["delivered"]["origin"].as_u64().unwrap_or(0);
+    ensure!(delivered >= image.layers[0].bytes, "{delivered} bytes streamed through by the daemon");
+    let ratio = origin_ratio(lab, &image, before)?;
+    ensure!(ratio <= 1.1, "the origin sent {ratio:.4} image sizes");
+    Ok(())
+}
+
+/// No daemon at all: containerd goes to the origin at once.
+pub(super) fn no_daemon(lab: &mut Lab) -> Result<()> {
+    let image = image(lab, "alone", &[5])?;
+    lab.node_mut("a1")?.daemon.crash()?;
+    let node = lab.node("a1")?;
+    let took = node.containerd.pull(&image.reference, Via::Hawker)?;
+    println!("    pulled without a daemon in {:.2} s", took.as_secs_f64());
+    has_all(node, &image)
+}
+
+/// A peer that stands still in the middle does not hold the others.
+pub(super) fn frozen_daemon(lab: &mut Lab) -> Result<()> {
+    let image = image(lab, "frozen", &[40])?;
+    let digest = image.layers[0].digest.clone();
+    let lab_ref = &*lab;
+    std::thread::scope(|scope| -> Result<()> {
+        let pull = |name| -> Result<_> {
+            let node = lab_ref.node(name)?;
+            Ok(scope.spawn(|| node.containerd.pull(&image.reference, Via::Hawker)))
+        };
+        let pulls = [pull("a1")?, pull("a2")?];
+        wait_for_pieces(lab_ref, "a1", &digest, 2)?;
+        let frozen = pid_of(lab_ref, "a3")?;
+        nix::sys::signal::kill(frozen, nix::sys::signal::Signal::SIGSTOP)?;
+        for pull in pulls {
+            pull.join().map_err(|_| anyhow!("a puller panicked"))??;
+        }
+        nix::sys::signal::kill(frozen, nix::sys::signal::Signal::SIGCONT)?;
+        Ok(())
+    })?;
+    has_all(lab.node("a1")?, &image)?;
+    has_all(lab.node("a2")?, &image)
+}
+
+fn task(lab: &Lab, node: &str, digest: &str) -> Result<Option<Value>> {
+    let status = lab.node(node)?.daemon.status()?;
+    Ok(status["tasks"].as_array().and_then(|tasks| tasks.iter().find(|task| task["task"] == digest).cloned()))
+}
+
+/// Waits until a node holds that many pieces; returns how many it holds.
+fn wait_for_pieces(lab: &Lab, node: &str, digest: &str, pieces: u64) -> Result<u32> {
+    interrupt::poll("the pull is under way", PROGRESS_LIMIT, || {
+        let held = task(lab, node, digest)?.and_then(|task| task["pieces_held"].as_u64()).unwrap_or(0);
+        if held < pieces { bail!("{held} pieces so far") } else { Ok(u32::try_from(held)?) }
+    })
+}
+
+fn pid_of(lab: &Lab, node: &str) -> Result<nix::unistd::Pid> {
+    let program =
+        lab.binaries.hawkerd.file_name().context("a program without name")?.to_string_lossy().into_owned();
+    for pid in crate::netns::pids(&crate::netns::name(node))? {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim() == program {
+            return Ok(nix::unistd::Pid::from_raw(pid));
+        }
+    }
+    bail!("no {program} on {node}")
+}
+
+fn crash_by_pid(lab: &Lab, node: &str) -> Result<()> {
+    nix::sys::signal::kill(pid_of(lab, node)?, nix::sys::signal::Signal::SIGKILL).context("kill the daemon")
+}

@@ -1,0 +1,27 @@
+//! Where things are: the repository, its target directory, the built programs.
+//!
+//! Invariant: nothing outside the target directory, `bench/results` and the lab's run directory is written.
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The repository's top folder.
+pub(crate) fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_owned).context("the xtask crate lies in no workspace")
+}
+
+/// Cargo's target directory.
+pub(crate) fn target() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => std::path::absolute(folder).context("make the target directory absolute"),
+        None => Ok(root()?.join("target")),
+    }
+}
+
+/// A program of this workspace, built with `--release`.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let path = target()?.join("release").join(name);
+    anyhow::ensure!(path.is_file(), "{} is not built: cargo xtask setup builds it", path.display());
+    Ok(path)
+}
