@@ -10,6 +10,7 @@ mod core;
 mod grpc;
 mod leases;
 mod limits;
+mod lists;
 mod messages;
 mod parents;
 mod registration;

@@ -3,6 +3,7 @@
 mod swarm;
 
 use super::super::messages::{LeaseOutcome, Origin};
+use super::super::messages::{PieceList, Run};
 use super::*;
 use hawker_api::pieces::{MAX_PIECES, PieceDigest, PieceSet};
 use hawker_api::task::Algorithm;
