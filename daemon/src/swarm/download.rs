@@ -147,9 +147,7 @@ impl Download {
     }
 
     pub(super) fn fail(&self, failure: Failure) {
-        self.update(|state| {
-            state.outcome.get_or_insert(Outcome::Failed(failure));
-        });
+        self.update(|state| state.end(Outcome::Failed(failure)));
     }
 
     /// Where a piece came from; what was here before counts as local.
@@ -207,7 +205,7 @@ impl Download {
             delivered: state.delivered,
             fetched: state.fetched,
             started_unix_ms: unix_ms(self.started),
-            finished_unix_ms: state.outcome.as_ref().map(|_| unix_ms(SystemTime::now())),
+            finished_unix_ms: state.ended.map(unix_ms),
         }
     }
 }

@@ -212,9 +212,7 @@ impl Driver {
                 self.own_not_before = Instant::now() + OWN_PAUSE;
             }
             Ended::Own(Err(error)) => self.own_failed(error),
-            Ended::Proof(Ok(true)) => {
-                self.download.update(|state| state.outcome.get_or_insert(Outcome::Verified).clone());
-            }
+            Ended::Proof(Ok(true)) => self.download.update(|state| state.end(Outcome::Verified)),
             Ended::Proof(Ok(false)) => self.download.fail(Failure::Mismatch),
             Ended::Proof(Err(error)) => self.download.fail(Failure::Store(error.to_string())),
         }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A claim older than this may be taken over by another parent.
 pub(super) const STALE_CLAIM: Duration = Duration::from_secs(4);
@@ -84,6 +84,7 @@ pub(super) struct State {
     pub(super) interest: usize,
     pub(super) last_interest: Instant,
     pub(super) outcome: Option<Outcome>,
+    pub(super) ended: Option<SystemTime>,
     pub(super) refused: Option<String>,
     started: Instant,
     answered: bool,
@@ -108,12 +109,21 @@ impl State {
             interest: 0,
             last_interest: now,
             outcome: None,
+            ended: None,
             refused: None,
             started: now,
             answered: false,
             last_progress: now,
             delivered: BySource::default(),
             fetched: BySource::default(),
+        }
+    }
+
+    /// The first outcome stays.
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.ended = Some(SystemTime::now());
         }
     }
 
