@@ -6,6 +6,7 @@ use crate::lab::Lab;
 use crate::lab::containerd::Via;
 use crate::lab::network::Cluster;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -64,7 +65,7 @@ pub(super) fn scheduler_crashes(lab: &mut Lab) -> Result<()> {
             .collect();
         wait_for_pieces(lab_ref, "a1", &digest, 3)?;
         let scheduler = lab_ref.control.schedulers.iter().find(|(of, _)| *of == Cluster::A);
-        scheduler.context("no scheduler")?.1.signal(nix::sys::signal::Signal::SIGKILL)?;
+        scheduler.context("no scheduler")?.1.signal(Signal::SIGKILL)?;
         for pull in pulls {
             pull.join().map_err(|_| anyhow!("a puller panicked"))??;
         }
@@ -175,28 +176,47 @@ pub(super) fn no_daemon(lab: &mut Lab) -> Result<()> {
     has_all(node, &image)
 }
 
-/// A peer that stands still in the middle does not hold the others.
+/// The node that fetches from the origin stands still in the middle: the others do not.
 pub(super) fn frozen_daemon(lab: &mut Lab) -> Result<()> {
-    let image = image(lab, "frozen", &[40])?;
+    let image = image(lab, "frozen", &[50])?;
     let digest = image.layers[0].digest.clone();
-    let lab_ref = &*lab;
+    let lab = &*lab;
     std::thread::scope(|scope| -> Result<()> {
-        let pull = |name| -> Result<_> {
-            let node = lab_ref.node(name)?;
-            Ok(scope.spawn(|| node.containerd.pull(&image.reference, Via::Hawker)))
+        let start = |node: &'static str| -> Result<_> {
+            let containerd = &lab.node(node)?.containerd;
+            let image = &image;
+            Ok((node, scope.spawn(move || containerd.pull(&image.reference, Via::Hawker))))
         };
-        let pulls = [pull("a1")?, pull("a2")?];
-        wait_for_pieces(lab_ref, "a1", &digest, 2)?;
-        let frozen = pid_of(lab_ref, "a3")?;
-        nix::sys::signal::kill(frozen, nix::sys::signal::Signal::SIGSTOP)?;
-        for pull in pulls {
+        let pulls = [start("a1")?, start("a2")?, start("a3")?];
+        let fetcher = fetcher_of(lab, &digest, 2)?;
+        let pid = pid_of(lab, &fetcher)?;
+        kill(pid, Signal::SIGSTOP)?;
+        let (frozen, free): (Vec<_>, Vec<_>) = pulls.into_iter().partition(|(node, _)| *node == fetcher);
+        let joined = free.into_iter().try_for_each(|(node, pull)| {
+            let took = pull.join().map_err(|_| anyhow!("a puller panicked"))??;
+            println!("    {fetcher} stood still; {node} pulled in {:.1} s", took.as_secs_f64());
+            Ok(())
+        });
+        kill(pid, Signal::SIGCONT)?;
+        for (_, pull) in frozen {
             pull.join().map_err(|_| anyhow!("a puller panicked"))??;
         }
-        nix::sys::signal::kill(frozen, nix::sys::signal::Signal::SIGCONT)?;
-        Ok(())
+        joined
     })?;
-    has_all(lab.node("a1")?, &image)?;
-    has_all(lab.node("a2")?, &image)
+    lab.peers().try_for_each(|node| has_all(node, &image))
+}
+
+/// The node that got pieces from the origin, once it has that many.
+fn fetcher_of(lab: &Lab, digest: &str, pieces: u64) -> Result<String> {
+    interrupt::poll("somebody fetches from the origin", PROGRESS_LIMIT, || {
+        for node in lab.peers() {
+            let fetched = task(lab, &node.name, digest)?.and_then(|task| task["fetched"]["origin"].as_u64());
+            if fetched.unwrap_or(0) >= pieces * 4 * MIB as u64 {
+                return Ok(node.name.clone());
+            }
+        }
+        bail!("nobody so far")
+    })
 }
 
 fn task(lab: &Lab, node: &str, digest: &str) -> Result<Option<Value>> {
@@ -225,5 +245,5 @@ fn pid_of(lab: &Lab, node: &str) -> Result<nix::unistd::Pid> {
 }
 
 fn crash_by_pid(lab: &Lab, node: &str) -> Result<()> {
-    nix::sys::signal::kill(pid_of(lab, node)?, nix::sys::signal::Signal::SIGKILL).context("kill the daemon")
+    kill(pid_of(lab, node)?, Signal::SIGKILL).context("kill the daemon")
 }

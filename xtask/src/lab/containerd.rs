@@ -9,9 +9,10 @@ use crate::interrupt;
 use crate::netns;
 use anyhow::{Context, Result};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// Plugins the lab does not need, or this kernel cannot have.
@@ -97,6 +98,15 @@ impl Containerd {
     pub(crate) fn content(&self) -> Result<Vec<String>> {
         let listed = check(self.ctr().args(["content", "ls", "--quiet"]), SHORT)?;
         Ok(listed.stdout.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    /// When containerd had all of a blob and had checked it: the moment its file got its name.
+    pub(crate) fn committed_at(&self, digest: &str) -> Result<SystemTime> {
+        let blobs = data_dir(&self.name).join("containerd/io.containerd.content.v1.content/blobs");
+        let path = blobs.join(digest.replacen(':', "/", 1));
+        let file = path.metadata().with_context(|| format!("look at {}", path.display()))?;
+        let since = Duration::new(u64::try_from(file.ctime())?, u32::try_from(file.ctime_nsec())?);
+        Ok(UNIX_EPOCH + since)
     }
 
     /// Removes an image and, at once, its content.
