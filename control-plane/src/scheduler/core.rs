@@ -203,12 +203,17 @@ impl Core {
         task.learn_size(size);
         if task.size() == Some(size) {
             task.complete.insert(host.clone());
+            // It can tell every entry of the piece list: no need to wait for another's answer.
+            task.asked = None;
         }
         let awaited = !task.wants.is_empty();
         if let Some(state) = self.hosts.get_mut(host) {
             state.tasks.insert(*id);
         }
         if awaited {
+            self.revoke_needless(id);
+            // Roots are told of every complete holder they may need.
+            self.roots_changed.push(*id);
             self.settle(id, now);
         }
     }

@@ -193,6 +193,17 @@ impl Core {
         }
     }
 
+    /// Somebody holds the whole: nobody needs the origin any more.
+    pub(super) fn revoke_needless(&mut self, id: &TaskId) {
+        let Some(task) = self.tasks.get_mut(id).filter(|task| !task.complete.is_empty()) else { return };
+        for (lease, held) in std::mem::take(&mut task.leases) {
+            if let Some(session) = self.hosts.get(&held.host).map(|state| state.session) {
+                let order = Order::LeaseRevoked { id: lease, reason: "a peer holds the whole" };
+                self.out.push(Command { session, order });
+            }
+        }
+    }
+
     /// Adopts what a daemon is still fetching since before this session, as far as it is still free.
     pub(super) fn adopt(&mut self, host: &HostId, id: &TaskId, fetching: Vec<Range<u32>>, now: Instant) {
         let Some(task) = self.tasks.get_mut(id) else { return };

@@ -5,6 +5,7 @@
 use super::core::Core;
 use super::messages::{Assignment, HostId, Order, PieceList, Run, SessionId};
 use super::task::Task;
+use hawker_api::pieces::PieceSet;
 use hawker_api::task::TaskId;
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -84,20 +85,19 @@ impl Core {
     /// Asks a holder for the piece list where it is missing (after a restart of this scheduler).
     pub(super) fn ask_list(&mut self, id: &TaskId, now: Instant) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let unknown = |piece: u32| !task.knows_digest(piece) && task.is_held(piece);
-        if !(0..task.count()).any(unknown) {
+        let unknown: Vec<u32> = (0..task.count()).filter(|piece| !task.knows_digest(*piece)).collect();
+        let asked = task.asked.as_ref().filter(|(_, at)| now.duration_since(*at) < self.limits.list_answer);
+        if unknown.is_empty() || asked.is_some() {
             return;
         }
-        let asked = task.asked.clone().filter(|(_, at)| now.duration_since(*at) < self.limits.list_answer);
-        if asked.is_some() {
-            return;
-        }
-        let last = task.asked.take().map(|(host, _)| host);
-        let mut holders: Vec<&HostId> = task.complete.iter().chain(task.partial.keys()).collect();
+        // Only who holds a piece without an entry has something to tell.
+        let can_tell = |held: &PieceSet| unknown.iter().any(|piece| held.contains(*piece));
+        let partly = task.partial.iter().filter(|(_, held)| can_tell(held)).map(|(host, _)| host);
+        let mut holders: Vec<&HostId> = task.complete.iter().chain(partly).collect();
         holders.sort_unstable();
+        let last = task.asked.as_ref().map(|(host, _)| host);
         // In turns, so that one that never answers does not block the task.
-        let next =
-            holders.iter().find(|host| last.as_ref().is_none_or(|last| **host > last)).or(holders.first());
+        let next = holders.iter().find(|host| last.is_none_or(|last| **host > last)).or(holders.first());
         let Some(next) = next.map(|host| (*host).clone()) else { return };
         task.asked = Some((next.clone(), now));
         if let Some(session) = self.hosts.get(&next).map(|host| host.session) {

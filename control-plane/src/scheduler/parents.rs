@@ -50,8 +50,9 @@ impl Core {
         let Self { hosts, limits, rng, .. } = self;
         let usable = |other: &&HostId| *other != host && may_serve(hosts, other, host, now);
         if task.roots.contains(host) {
-            // A root is its own anchor; it knows all the others.
-            let others = task.roots.iter().chain(&task.complete).filter(usable);
+            // A root is its own anchor; it knows all the others, and a root that has just become complete once.
+            let complete = task.complete.iter().filter(|other| !task.roots.contains(*other));
+            let others = task.roots.iter().chain(complete).filter(usable);
             let parents = others.take(limits.parents.max(task.roots.len())).cloned().collect();
             return (Some(host.clone()), parents);
         }

@@ -257,6 +257,17 @@ fn a_daemon_that_reconnects_goes_on_with_its_lease() {
 }
 
 #[test]
+fn a_holder_that_turns_up_makes_leases_needless() {
+    let mut stage = Stage::new(&[("a", false), ("holder", false)]);
+    stage.say(1, want(1, None));
+    assert_eq!(stage.leases(1).len(), 1);
+    stage.say(2, Message::Inventory(vec![(task_id(1), 3 * PIECE)]));
+    assert!(stage.to(1).any(|order| matches!(order, Order::LeaseRevoked { .. })));
+    assert_eq!(stage.parents(1), ["holder"]);
+    assert_eq!(stage.core.stats().leases, 0);
+}
+
+#[test]
 fn a_newer_stream_replaces_the_older_one() {
     let mut stage = Stage::new(&[("a", false)]);
     stage.event(Event::Connected { session: 9, host: host("a", false) });

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Rounds after which everybody must be done.
 const MAX_ROUNDS: usize = 400;
+/// Random lives of a cluster in one run; `PROPTEST_CASES` is the knob for a campaign.
+const CASES: u32 = 96;
 
 #[derive(Debug, Default)]
 struct Daemon {
@@ -178,6 +180,8 @@ impl Cluster {
         if let Some(parents) = assignment.parents {
             daemon.parents = parents.iter().map(|parent| parent.host.id.to_string()).collect();
             assert!(!daemon.parents.iter().any(|parent| parent == name), "a host is its own parent");
+            let distinct: BTreeSet<&String> = daemon.parents.iter().collect();
+            assert_eq!(distinct.len(), daemon.parents.len(), "a parent twice: {:?}", daemon.parents);
         }
     }
 
@@ -325,8 +329,13 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    // Shrinking is bounded: a failure is to be seen while somebody still looks.
+    #![proptest_config(ProptestConfig { max_shrink_time: 20_000, cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_whoever_stays_gets_everything(
