@@ -3,7 +3,7 @@
 //!
 //! Invariant: answers need no lock that a request to the API holds over an await.
 
-use crate::http;
+use crate::http::{self, Limits};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a scrape under way may take once the process is told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ pub struct HealthError {
 #[derive(Debug)]
 pub struct Health {
     addr: SocketAddr,
-    cancel: CancellationToken,
+    stop: DropGuard,
     serving: JoinHandle<()>,
 }
 
@@ -57,8 +57,8 @@ impl Health {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/metrics", get(metrics))
             .with_state(Arc::new(registry));
-        let serving = tokio::spawn(http::serve(listener, router, cancel.clone()));
-        Ok(Self { addr, cancel, serving })
+        let serving = tokio::spawn(http::serve(listener, router, Limits::default(), cancel.clone()));
+        Ok(Self { addr, stop: cancel.drop_guard(), serving })
     }
 
     /// The address it listens on.
@@ -67,10 +67,11 @@ impl Health {
     }
 
     /// Stops listening; a scrape under way may finish for a bounded time.
-    pub async fn shutdown(mut self) {
-        self.cancel.cancel();
-        if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.serving).await.is_err() {
-            self.serving.abort();
+    pub async fn shutdown(self) {
+        let Self { stop, mut serving, .. } = self;
+        drop(stop);
+        if tokio::time::timeout(SHUTDOWN_GRACE, &mut serving).await.is_err() {
+            serving.abort();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `hawker-control`: arguments, logging, configuration, run, drain. No logic of its own.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hawker_control::config::{Config, DEFAULT_PATH};
 use hawker_control::health::Health;
@@ -10,6 +10,7 @@ use hawker_control::telemetry;
 use prometheus_client::registry::Registry;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Hawker's control plane.
@@ -41,9 +42,19 @@ struct Options {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let part = Arguments::parse().part;
-    let (options, with_manager, with_scheduler) = match &part {
+async fn main() -> ExitCode {
+    match start(&Arguments::parse().part).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: our messages name their causes already. Nothing to be done if it cannot be written.
+            let _ = writeln!(std::io::stderr(), "hawker-control: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(part: &Part) -> Result<()> {
+    let (options, with_manager, with_scheduler) = match part {
         Part::Standalone(options) => (options, true, true),
         Part::Manager(options) => (options, true, false),
         Part::Scheduler(options) => (options, false, true),
@@ -62,8 +73,8 @@ async fn main() -> Result<()> {
 
 async fn run(config: Config, with_manager: bool, with_scheduler: bool) -> Result<()> {
     // Before anything is bound: a signal during the start ends it cleanly too.
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut registry = Registry::default();
     let mut scheduler_config = config.scheduler;
     let manager = if with_manager {

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant, SystemTime};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long requests under way may take once the manager is told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -78,8 +78,17 @@ pub struct Manager {
     store: Store,
     clusters: Clusters,
     metrics: Metrics,
-    keeper: (CancellationToken, JoinHandle<()>),
-    servers: (CancellationToken, [JoinHandle<()>; 2]),
+    keeper: Running,
+    rest: Running,
+    grpc: Running,
+}
+
+/// A task that stops when told to, or when nobody holds it any more.
+#[derive(Debug)]
+struct Running {
+    what: &'static str,
+    stop: DropGuard,
+    task: JoinHandle<()>,
 }
 
 /// What both APIs work with.
@@ -111,14 +120,12 @@ impl Manager {
         let sign_in = Arc::new(SignIn::new(store.clone()));
         let parts = Parts { directory, clusters: clusters.clone(), sign_in, metrics: metrics.clone() };
 
-        let (keep, servers) = (CancellationToken::new(), CancellationToken::new());
-        let keeping = tokio::spawn(keeper::run(Arc::clone(&parts.directory), store.clone(), keep.clone()));
-        let tasks = [
-            tokio::spawn(rest::serve(rest, parts.clone(), servers.clone())),
-            tokio::spawn(grpc::serve(grpc, parts, config.liveness.stale_after, servers.clone())),
-        ];
-        let (keeper, servers) = ((keep, keeping), (servers, tasks));
-        Ok(Self { rest_addr, grpc_addr, store, clusters, metrics, keeper, servers })
+        let stale_after = config.liveness.stale_after;
+        let (directory, kept) = (Arc::clone(&parts.directory), store.clone());
+        let keeper = Running::start("keeper", |stop| keeper::run(directory, kept, stop));
+        let rest = Running::start("REST", |stop| rest::serve(rest, parts.clone(), stop));
+        let grpc = Running::start("gRPC", |stop| grpc::serve(grpc, parts, stale_after, stop));
+        Ok(Self { rest_addr, grpc_addr, store, clusters, metrics, keeper, rest, grpc })
     }
 
     pub fn rest_addr(&self) -> SocketAddr {
@@ -148,20 +155,30 @@ impl Manager {
     /// Ends streams, lets requests under way finish for a bounded time, and closes the database.
     pub async fn shutdown(self) {
         // The keeper first: the hosts that leave now because of us are to be remembered.
-        self.keeper.0.cancel();
-        finish("keeper", self.keeper.1).await;
-        self.servers.0.cancel();
-        let [rest, grpc] = self.servers.1;
-        tokio::join!(finish("REST", rest), finish("gRPC", grpc));
+        self.keeper.finish().await;
+        tokio::join!(self.rest.finish(), self.grpc.finish());
         self.clusters.finish().await;
         self.store.close().await;
     }
 }
 
-async fn finish(what: &str, mut task: JoinHandle<()>) {
-    if tokio::time::timeout(SHUTDOWN_GRACE, &mut task).await.is_err() {
-        tracing::warn!(what, "still busy after {SHUTDOWN_GRACE:?}: ended");
-        task.abort();
+impl Running {
+    fn start<F>(what: &'static str, work: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(work(stop.clone()));
+        Self { what, stop: stop.drop_guard(), task }
+    }
+
+    async fn finish(self) {
+        let Self { what, stop, mut task } = self;
+        drop(stop);
+        if tokio::time::timeout(SHUTDOWN_GRACE, &mut task).await.is_err() {
+            tracing::warn!(what, "still busy after {SHUTDOWN_GRACE:?}: ended");
+            task.abort();
+        }
     }
 }
 

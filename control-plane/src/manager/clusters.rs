@@ -120,8 +120,10 @@ impl Inner {
     }
 
     async fn refresh(&self) -> Result<(), EditError> {
-        self.directory.replace_clusters(self.store.clusters().await?);
-        Ok(())
+        let (directory, clusters) = (Arc::clone(&self.directory), self.store.clusters().await?);
+        // Every live daemon is matched anew: too long for a thread of the runtime where there are 100,000.
+        let replaced = tokio::task::spawn_blocking(move || directory.replace_clusters(clusters)).await;
+        replaced.map_err(|_| EditError::Interrupted)
     }
 
     fn known(&self, id: u64) -> Result<Cluster, EditError> {

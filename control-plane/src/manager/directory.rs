@@ -16,9 +16,8 @@ pub use seat::Seat;
 use super::cluster::Cluster;
 use super::host::{Peer, SchedulerHost, Wish};
 use crate::placement::Node;
-use assign::Map;
+use assign::{Map, Match};
 use parking_lot::{Mutex, MutexGuard};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,6 +62,7 @@ struct State {
 struct PeerEntry {
     peer: Peer,
     wish: Wish,
+    matched: Match,
     alive: Alive,
     assigned: watch::Sender<Assigned>,
 }
@@ -95,7 +95,7 @@ impl Directory {
     /// # Errors
     /// A pin to an unknown cluster, or no cluster at all.
     pub fn assign(&self, node: &Node, wish: &Wish) -> Result<Assigned, AssignError> {
-        self.state.lock().assign(node, wish)
+        Ok(self.state.lock().assign(node, wish)?.1)
     }
 
     /// Registers a daemon until the deadline; one that holds a seat keeps it.
@@ -104,16 +104,16 @@ impl Directory {
     /// As [`Self::assign`], and [`AssignError::Full`].
     pub fn announce(&self, peer: Peer, wish: Wish, now: Instant) -> Result<Assigned, AssignError> {
         let mut state = self.state.lock();
-        let assigned = state.assign(&peer.node(), &wish)?;
+        let (matched, assigned) = state.assign(&peer.node(), &wish)?;
         let alive = self.alive(0, now);
         if let Some(entry) = state.peers.get_mut(&peer.id) {
             let alive = Alive { session: entry.alive.session, ..alive };
-            (entry.peer, entry.wish, entry.alive) = (peer, wish, alive);
+            (entry.peer, entry.wish, entry.matched, entry.alive) = (peer, wish, matched, alive);
             set(&entry.assigned, assigned.clone());
             return Ok(assigned);
         }
         self.has_room(&state)?;
-        let entry = PeerEntry { wish, alive, assigned: watch::Sender::new(assigned.clone()), peer };
+        let entry = PeerEntry { wish, matched, alive, assigned: watch::Sender::new(assigned.clone()), peer };
         state.peers.insert(entry.peer.id.clone(), entry);
         Ok(assigned)
     }
@@ -129,7 +129,7 @@ impl Directory {
         now: Instant,
     ) -> Result<(Seat, watch::Receiver<Assigned>), AssignError> {
         let mut state = self.state.lock();
-        let assigned = state.assign(&peer.node(), &wish)?;
+        let (matched, assigned) = state.assign(&peer.node(), &wish)?;
         if !state.peers.contains_key(&peer.id) {
             self.has_room(&state)?;
         }
@@ -137,7 +137,7 @@ impl Directory {
         let (assigned, mut changes) = watch::channel(assigned);
         changes.mark_changed();
         let id = peer.id.clone();
-        let entry = PeerEntry { peer, wish, alive: self.alive(session, now), assigned };
+        let entry = PeerEntry { peer, wish, matched, alive: self.alive(session, now), assigned };
         state.peers.insert(id.clone(), entry);
         Ok((Seat::peer(Arc::clone(self), id, session), changes))
     }
@@ -162,7 +162,7 @@ impl Directory {
         state
             .schedulers
             .insert(addr.clone(), SchedulerEntry { host, alive: self.alive(session, now), _ended: ended });
-        state.assign_all();
+        state.serve_all();
         Ok((Seat::scheduler(Arc::clone(self), addr, session), end))
     }
 
@@ -177,14 +177,14 @@ impl Directory {
                 state.schedulers.insert(entry.host.addr.clone(), entry);
             }
         }
-        state.assign_all();
+        state.serve_all();
     }
 
     /// Takes the clusters as they are stored now.
     pub fn replace_clusters(&self, clusters: Vec<Cluster>) {
         let mut state = self.state.lock();
         state.map = Map::new(clusters);
-        state.assign_all();
+        state.match_all();
     }
 
     /// Forgets a cluster, unless it has live hosts.
@@ -195,7 +195,7 @@ impl Directory {
         let mut state = self.state.lock();
         listing::unused(&state, cluster_id)?;
         state.map = state.map.without(cluster_id);
-        state.assign_all();
+        state.match_all();
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Directory {
         let before = state.schedulers.len();
         state.schedulers.retain(|_, entry| entry.alive.deadline > now);
         if state.schedulers.len() != before {
-            state.assign_all();
+            state.serve_all();
         }
     }
 
@@ -229,13 +229,15 @@ impl Directory {
 }
 
 impl State {
-    fn assign(&self, node: &Node, wish: &Wish) -> Result<Assigned, AssignError> {
-        self.map.assign(node, wish, |cluster| self.endpoints(cluster))
+    fn assign(&self, node: &Node, wish: &Wish) -> Result<(Match, Assigned), AssignError> {
+        let matched = self.map.matched(node, wish.pin)?;
+        let assigned = self.map.served(&matched, wish.accept_default, |cluster| self.endpoints(cluster))?;
+        Ok((matched, assigned))
     }
 
     fn endpoints(&self, scheduler_cluster_id: u64) -> Vec<Endpoint> {
         let serving = |entry: &&SchedulerEntry| entry.host.scheduler_cluster_id == scheduler_cluster_id;
-        self.schedulers.values().filter(serving).map(|entry| endpoint(&entry.host)).collect()
+        self.schedulers.values().filter(serving).map(|entry| Endpoint::of(&entry.host)).collect()
     }
 
     fn knows_scheduler_cluster(&self, host: &SchedulerHost) -> Result<(), AssignError> {
@@ -244,19 +246,30 @@ impl State {
         if known { Ok(()) } else { Err(AssignError::UnknownSchedulerCluster { id }) }
     }
 
-    /// Every daemon's assignment anew; those that changed hear of it.
-    fn assign_all(&self) {
+    /// The clusters are others now: every daemon is matched anew.
+    fn match_all(&mut self) {
+        for entry in self.peers.values_mut() {
+            match self.map.matched(&entry.peer.node(), entry.wish.pin) {
+                Ok(matched) => entry.matched = matched,
+                // Its cluster cannot be deleted while it is live: an edit behind our back. It keeps what it has.
+                Err(error) => tracing::warn!(host = %entry.peer.hostname, %error, "cannot place a live host"),
+            }
+        }
+        self.serve_all();
+    }
+
+    /// The schedulers are others now: who serves each daemon is worked out anew; those for whom something
+    /// changed hear of it. Cheap beside matching, as schedulers come and go more often than scopes.
+    fn serve_all(&self) {
         // Schedulers are few and daemons many: collect the endpoints of each cluster once.
         let mut endpoints: BTreeMap<u64, Vec<Endpoint>> = BTreeMap::new();
         for entry in self.schedulers.values() {
-            endpoints.entry(entry.host.scheduler_cluster_id).or_default().push(endpoint(&entry.host));
+            endpoints.entry(entry.host.scheduler_cluster_id).or_default().push(Endpoint::of(&entry.host));
         }
         let live = |cluster| endpoints.get(&cluster).cloned().unwrap_or_default();
         for entry in self.peers.values() {
-            match self.map.assign(&entry.peer.node(), &entry.wish, live) {
-                Ok(assigned) => set(&entry.assigned, assigned),
-                // Its cluster cannot be deleted while it is live: an edit behind our back. It keeps what it has.
-                Err(error) => tracing::warn!(host = %entry.peer.hostname, %error, "cannot place a live host"),
+            if let Ok(assigned) = self.map.served(&entry.matched, entry.wish.accept_default, live) {
+                set(&entry.assigned, assigned);
             }
         }
     }
@@ -275,17 +288,6 @@ fn set(current: &watch::Sender<Assigned>, new: Assigned) {
         }
         changed
     });
-}
-
-fn endpoint(host: &SchedulerHost) -> Endpoint {
-    Endpoint { id: scheduler_id(&host.addr), hostname: host.hostname.clone(), addr: host.addr.clone() }
-}
-
-/// A number for a scheduler that outlives restarts of it and of the manager; 53 bits, exact in JSON.
-pub(crate) fn scheduler_id(addr: &str) -> u64 {
-    let digest = Sha256::digest(addr.as_bytes());
-    let bytes = digest.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
-    bytes >> 11
 }
 
 #[cfg(test)]

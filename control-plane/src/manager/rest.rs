@@ -13,7 +13,7 @@ mod users;
 
 use super::Parts;
 use super::store::Caller;
-use crate::http;
+use crate::http::{self, Limits};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -85,7 +85,7 @@ pub fn registered_routes() -> Vec<RouteInfo> {
 
 /// Serves until cancelled and the requests under way are answered.
 pub(super) async fn serve(listener: TcpListener, parts: Parts, cancel: CancellationToken) {
-    http::serve(listener, router(parts), cancel).await;
+    http::serve(listener, router(parts), Limits::default(), cancel).await;
 }
 
 fn router(parts: Parts) -> Router {

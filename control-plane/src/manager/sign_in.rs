@@ -103,7 +103,10 @@ impl SignIn {
         let user = self.store.user(name).await?;
         let hash = user.as_ref().map(|user| user.password_hash.clone());
         let matches = password::matches(password, hash).await?;
-        let Some(user) = user.filter(|_| matches) else { return Err(SignInError::Wrong) };
+        let Some(user) = user.filter(|_| matches) else {
+            tracing::warn!(user = ?name, %from, "sign-in failed");
+            return Err(SignInError::Wrong);
+        };
         self.throttle.success(from);
 
         let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>());

@@ -46,87 +46,81 @@ fn clusters() -> Vec<ClusterScopes> {
     .to_vec()
 }
 
+/// ip, idc, location, hostname → cluster, what the reason says
+const TABLE: &[(&str, &str, &str, &str, u64, &str)] = &[
+    // Nothing known, nothing matching: the default.
+    ("", "", "", "", 1, "default"),
+    ("203.0.113.9", "idc-z", "africa|ke", "web-1", 1, "default"),
+    ("2001:db9::1", "", "", "", 1, "default"),
+    // Networks: the longest prefix, whatever the id.
+    ("10.9.9.9", "", "", "", 2, "cidr 10.0.0.0/8 contains 10.9.9.9"),
+    ("10.1.2.3", "", "", "", 4, "cidr 10.1.2.0/24 contains 10.1.2.3"),
+    ("10.0.0.0", "", "", "", 2, "10.0.0.0/8"),
+    ("10.255.255.255", "", "", "", 2, "10.0.0.0/8"),
+    ("11.0.0.0", "", "", "", 1, "default"),
+    // The same network in two clusters: the lowest id.
+    ("10.1.9.9", "", "", "", 3, "cidr 10.1.0.0/16 contains 10.1.9.9"),
+    // IPv6, and IPv4 in IPv6 clothes on either side.
+    ("2001:db8:2::1", "", "", "", 3, "cidr 2001:db8::/32 contains 2001:db8:2::1"),
+    ("2001:db8:1::1", "", "", "", 6, "cidr 2001:db8:1::/48 contains 2001:db8:1::1"),
+    ("::ffff:10.1.2.3", "", "", "", 4, "cidr 10.1.2.0/24 contains 10.1.2.3"),
+    ("172.16.3.4", "", "", "", 4, "cidr 172.16.0.0/12 contains 172.16.3.4"),
+    ("::ffff:172.31.0.1", "", "", "", 4, "cidr 172.16.0.0/12 contains 172.31.0.1"),
+    ("172.32.0.1", "", "", "", 1, "default"),
+    ("192.168.7.7", "", "", "", 6, "192.168.0.0/16"),
+    // A network beats IDC and location.
+    ("10.1.2.3", "idc-b", "asia|cn", "", 4, "cidr"),
+    ("10.9.9.9", "idc-d", "europe|de|berlin", "", 2, "cidr"),
+    // IDC: any case, one of several, ties to the lowest id.
+    ("", "idc-a", "", "", 2, "idc idc-a equals idc-a"),
+    ("", "IDC-B", "", "", 3, "idc idc-b equals IDC-B"),
+    ("", " idc-c ", "", "", 3, "idc idc-c equals idc-c"),
+    ("", "idc-d", "", "", 6, "idc idc-d"),
+    ("", "idc", "", "", 1, "default"),
+    ("", "idc-b|idc-c", "", "", 1, "default"),
+    // IDC beats location.
+    ("", "idc-d", "asia|cn|hangzhou", "", 6, "idc"),
+    ("203.0.113.9", "idc-b", "europe|de", "", 3, "idc"),
+    // Location: a prefix either way, more shared elements first.
+    ("", "", "asia|cn|hangzhou", "", 4, "location asia|cn|hangzhou contains asia|cn|hangzhou"),
+    ("", "", "asia|cn|hangzhou|zone-a", "", 4, "location asia|cn|hangzhou contains asia|cn|hangzhou|zone-a"),
+    ("", "", "asia|cn|beijing", "", 3, "location asia|cn contains asia|cn|beijing"),
+    ("", "", "asia|jp", "", 2, "location asia contains asia|jp"),
+    ("", "", "ASIA|CN|Hangzhou", "", 4, "location"),
+    ("", "", "asia", "", 2, "location asia contains asia"),
+    ("", "", "europe", "", 5, "location europe|de lies within europe"),
+    ("", "", "europe|de", "", 5, "location europe|de contains europe|de"),
+    ("", "", "europe|de|berlin", "", 6, "location europe|de|berlin"),
+    ("", "", "us|ny", "", 7, "location us contains us|ny"),
+    // Branches that part match nothing, nor do parts of an element.
+    ("", "", "europe|fr", "", 1, "default"),
+    ("", "", "asiatic", "", 1, "default"),
+    ("", "", "as", "", 1, "default"),
+    ("", "", "cn|hangzhou", "", 1, "default"),
+    // Sloppy locations: spaces, a trailing bar, an element missing.
+    ("", "", " asia | cn ", "", 3, "location"),
+    ("", "", "asia|jp|", "", 2, "location"),
+    ("", "", "asia||hangzhou", "", 2, "location asia contains asia"),
+    ("", "", "|cn", "", 1, "default"),
+    // Names: patterns beat IDC and location, more literal characters first, any case.
+    ("", "idc-a", "asia|cn", "edge-9", 5, "hostname pattern edge-* matches edge-9"),
+    ("", "", "", "edge-be-1", 6, "hostname pattern edge-be-* matches edge-be-1"),
+    ("", "", "", "edge-2", 7, "hostname pattern edge-[0-3] matches edge-2"),
+    ("", "", "", "EDGE-7", 5, "edge-*"),
+    ("", "", "", "n1.Berlin.example.", 6, "*.berlin.example"),
+    ("", "", "", "muc-4", 7, "{fra,muc}-?"),
+    ("", "", "", "muc-44", 1, "default"),
+    ("", "", "", "my-edge-1", 1, "default"),
+    // A network beats a pattern; an exact name beats a network.
+    ("10.9.9.9", "", "", "edge-be-1", 2, "cidr 10.0.0.0/8"),
+    ("10.1.2.3", "", "", "gold-1", 5, "hostname pattern gold-1 matches gold-1"),
+    ("10.1.2.3", "", "", "gold-10", 4, "cidr"),
+];
+
 #[test]
 fn the_table() {
-    // ip, idc, location, hostname → cluster, what the reason says
-    let rows: &[(&str, &str, &str, &str, u64, &str)] = &[
-        // Nothing known, nothing matching: the default.
-        ("", "", "", "", 1, "default"),
-        ("203.0.113.9", "idc-z", "africa|ke", "web-1", 1, "default"),
-        ("2001:db9::1", "", "", "", 1, "default"),
-        // Networks: the longest prefix, whatever the id.
-        ("10.9.9.9", "", "", "", 2, "cidr 10.0.0.0/8 contains 10.9.9.9"),
-        ("10.1.2.3", "", "", "", 4, "cidr 10.1.2.0/24 contains 10.1.2.3"),
-        ("10.0.0.0", "", "", "", 2, "10.0.0.0/8"),
-        ("10.255.255.255", "", "", "", 2, "10.0.0.0/8"),
-        ("11.0.0.0", "", "", "", 1, "default"),
-        // The same network in two clusters: the lowest id.
-        ("10.1.9.9", "", "", "", 3, "cidr 10.1.0.0/16 contains 10.1.9.9"),
-        // IPv6, and IPv4 in IPv6 clothes on either side.
-        ("2001:db8:2::1", "", "", "", 3, "cidr 2001:db8::/32 contains 2001:db8:2::1"),
-        ("2001:db8:1::1", "", "", "", 6, "cidr 2001:db8:1::/48 contains 2001:db8:1::1"),
-        ("::ffff:10.1.2.3", "", "", "", 4, "cidr 10.1.2.0/24 contains 10.1.2.3"),
-        ("172.16.3.4", "", "", "", 4, "cidr 172.16.0.0/12 contains 172.16.3.4"),
-        ("::ffff:172.31.0.1", "", "", "", 4, "cidr 172.16.0.0/12 contains 172.31.0.1"),
-        ("172.32.0.1", "", "", "", 1, "default"),
-        ("192.168.7.7", "", "", "", 6, "192.168.0.0/16"),
-        // A network beats IDC and location.
-        ("10.1.2.3", "idc-b", "asia|cn", "", 4, "cidr"),
-        ("10.9.9.9", "idc-d", "europe|de|berlin", "", 2, "cidr"),
-        // IDC: any case, one of several, ties to the lowest id.
-        ("", "idc-a", "", "", 2, "idc idc-a equals idc-a"),
-        ("", "IDC-B", "", "", 3, "idc idc-b equals IDC-B"),
-        ("", " idc-c ", "", "", 3, "idc idc-c equals idc-c"),
-        ("", "idc-d", "", "", 6, "idc idc-d"),
-        ("", "idc", "", "", 1, "default"),
-        ("", "idc-b|idc-c", "", "", 1, "default"),
-        // IDC beats location.
-        ("", "idc-d", "asia|cn|hangzhou", "", 6, "idc"),
-        ("203.0.113.9", "idc-b", "europe|de", "", 3, "idc"),
-        // Location: a prefix either way, more shared elements first.
-        ("", "", "asia|cn|hangzhou", "", 4, "location asia|cn|hangzhou contains asia|cn|hangzhou"),
-        (
-            "",
-            "",
-            "asia|cn|hangzhou|zone-a",
-            "",
-            4,
-            "location asia|cn|hangzhou contains asia|cn|hangzhou|zone-a",
-        ),
-        ("", "", "asia|cn|beijing", "", 3, "location asia|cn contains asia|cn|beijing"),
-        ("", "", "asia|jp", "", 2, "location asia contains asia|jp"),
-        ("", "", "ASIA|CN|Hangzhou", "", 4, "location"),
-        ("", "", "asia", "", 2, "location asia contains asia"),
-        ("", "", "europe", "", 5, "location europe|de lies within europe"),
-        ("", "", "europe|de", "", 5, "location europe|de contains europe|de"),
-        ("", "", "europe|de|berlin", "", 6, "location europe|de|berlin"),
-        ("", "", "us|ny", "", 7, "location us contains us|ny"),
-        // Branches that part match nothing, nor do parts of an element.
-        ("", "", "europe|fr", "", 1, "default"),
-        ("", "", "asiatic", "", 1, "default"),
-        ("", "", "as", "", 1, "default"),
-        ("", "", "cn|hangzhou", "", 1, "default"),
-        // Sloppy locations: spaces, a trailing bar, an element missing.
-        ("", "", " asia | cn ", "", 3, "location"),
-        ("", "", "asia|jp|", "", 2, "location"),
-        ("", "", "asia||hangzhou", "", 2, "location asia contains asia"),
-        ("", "", "|cn", "", 1, "default"),
-        // Names: patterns beat IDC and location, more literal characters first, any case.
-        ("", "idc-a", "asia|cn", "edge-9", 5, "hostname pattern edge-* matches edge-9"),
-        ("", "", "", "edge-be-1", 6, "hostname pattern edge-be-* matches edge-be-1"),
-        ("", "", "", "edge-2", 7, "hostname pattern edge-[0-3] matches edge-2"),
-        ("", "", "", "EDGE-7", 5, "edge-*"),
-        ("", "", "", "n1.Berlin.example.", 6, "*.berlin.example"),
-        ("", "", "", "muc-4", 7, "{fra,muc}-?"),
-        ("", "", "", "muc-44", 1, "default"),
-        ("", "", "", "my-edge-1", 1, "default"),
-        // A network beats a pattern; an exact name beats a network.
-        ("10.9.9.9", "", "", "edge-be-1", 2, "cidr 10.0.0.0/8"),
-        ("10.1.2.3", "", "", "gold-1", 5, "hostname pattern gold-1 matches gold-1"),
-        ("10.1.2.3", "", "", "gold-10", 4, "cidr"),
-    ];
     let clusters = clusters();
-    for (ip, idc, location, hostname, wanted, says) in rows {
+    for (ip, idc, location, hostname, wanted, says) in TABLE {
         let placed = place(&clusters, &node(ip, idc, location, hostname)).unwrap();
         assert_eq!(placed.cluster_id, *wanted, "{ip} {idc} {location} {hostname}: {}", placed.reason);
         assert!(placed.reason.contains(says), "{ip} {idc} {location} {hostname}: {}", placed.reason);

@@ -4,8 +4,9 @@
 //! and then the answer says so.
 
 use crate::manager::cluster::Cluster;
-use crate::manager::host::{Pin, Wish};
+use crate::manager::host::{Pin, SchedulerHost};
 use crate::placement::{ClusterScopes, Node, place};
+use sha2::{Digest, Sha256};
 
 /// What a daemon is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +45,32 @@ pub enum AssignError {
     Full { limit: usize },
 }
 
+/// The cluster a node belongs to, whoever serves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Match {
+    pub(super) cluster_id: u64,
+    pub(super) reason: String,
+}
+
 /// The clusters, in both forms.
 #[derive(Debug, Default)]
 pub(super) struct Map {
     /// By ascending id.
     pub(super) clusters: Vec<Cluster>,
     scopes: Vec<ClusterScopes>,
+}
+
+impl Endpoint {
+    pub(super) fn of(host: &SchedulerHost) -> Self {
+        Self { id: scheduler_id(&host.addr), hostname: host.hostname.clone(), addr: host.addr.clone() }
+    }
+}
+
+/// A number for a scheduler that outlives restarts of it and of the manager; 53 bits, exact in JSON.
+pub(super) fn scheduler_id(addr: &str) -> u64 {
+    const BITS_TO_DROP: u32 = 64 - 53;
+    let digest = Sha256::digest(addr.as_bytes());
+    digest.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte)) >> BITS_TO_DROP
 }
 
 impl Map {
@@ -59,55 +80,56 @@ impl Map {
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Cluster> {
-        self.clusters.iter().find(|cluster| cluster.id == id)
+        let at = self.clusters.binary_search_by_key(&id, |cluster| cluster.id).ok()?;
+        self.clusters.get(at)
     }
 
     pub(super) fn without(&self, id: u64) -> Self {
         Self::new(self.clusters.iter().filter(|cluster| cluster.id != id).cloned().collect())
     }
 
-    /// `live` gives the live schedulers of a scheduler cluster.
-    pub(super) fn assign(
-        &self,
-        node: &Node,
-        wish: &Wish,
-        live: impl Fn(u64) -> Vec<Endpoint>,
-    ) -> Result<Assigned, AssignError> {
-        let (matched, reason) = self.matched(node, wish.pin)?;
-        let schedulers = live(matched.scheduler_cluster_id());
-        if schedulers.is_empty() && wish.accept_default && !matched.spec.is_default {
-            let default = self.clusters.iter().find(|cluster| cluster.spec.is_default);
-            let served = default.map(|cluster| (cluster, live(cluster.scheduler_cluster_id())));
-            if let Some((default, schedulers)) = served.filter(|(_, schedulers)| !schedulers.is_empty()) {
-                let reason = format!("{reason}; no live scheduler there: default cluster");
-                return Ok(Assigned {
-                    fell_back: true,
-                    matched_cluster_id: matched.id,
-                    ..answer(default, reason, schedulers)
-                });
-            }
-        }
-        Ok(answer(matched, reason, schedulers))
-    }
-
-    fn matched(&self, node: &Node, pin: Option<Pin>) -> Result<(&Cluster, String), AssignError> {
+    /// The cluster a node belongs to, by its pin or by the scopes.
+    pub(super) fn matched(&self, node: &Node, pin: Option<Pin>) -> Result<Match, AssignError> {
         match pin {
             Some(Pin::Cluster(id)) => {
-                let cluster = self.get(id).ok_or(AssignError::UnknownCluster { id })?;
-                Ok((cluster, format!("pinned by cluster.id {id}")))
+                self.get(id).ok_or(AssignError::UnknownCluster { id })?;
+                Ok(Match { cluster_id: id, reason: format!("pinned by cluster.id {id}") })
             }
             Some(Pin::SeedPeerCluster(id)) => {
                 let of_seed = |cluster: &&Cluster| cluster.seed_peer_cluster_id() == id;
                 let cluster = self.clusters.iter().find(of_seed);
-                let cluster = cluster.ok_or(AssignError::UnknownSeedPeerCluster { id })?;
-                Ok((cluster, format!("pinned by seedPeer.clusterID {id}")))
+                let cluster_id = cluster.ok_or(AssignError::UnknownSeedPeerCluster { id })?.id;
+                Ok(Match { cluster_id, reason: format!("pinned by seedPeer.clusterID {id}") })
             }
             None => {
                 let placed = place(&self.scopes, node).ok_or(AssignError::NoCluster)?;
-                let cluster = self.get(placed.cluster_id).ok_or(AssignError::NoCluster)?;
-                Ok((cluster, placed.reason))
+                Ok(Match { cluster_id: placed.cluster_id, reason: placed.reason })
             }
         }
+    }
+
+    /// Who serves a node of the matched cluster; `live` gives the live schedulers of a scheduler cluster.
+    pub(super) fn served(
+        &self,
+        matched: &Match,
+        accept_default: bool,
+        live: impl Fn(u64) -> Vec<Endpoint>,
+    ) -> Result<Assigned, AssignError> {
+        let cluster = self.get(matched.cluster_id).ok_or(AssignError::NoCluster)?;
+        let schedulers = live(cluster.scheduler_cluster_id());
+        if schedulers.is_empty() && accept_default && !cluster.spec.is_default {
+            let default = self.clusters.iter().find(|cluster| cluster.spec.is_default);
+            let served = default.map(|default| (default, live(default.scheduler_cluster_id())));
+            if let Some((default, schedulers)) = served.filter(|(_, schedulers)| !schedulers.is_empty()) {
+                let reason = format!("{}; no live scheduler there: default cluster", matched.reason);
+                return Ok(Assigned {
+                    fell_back: true,
+                    matched_cluster_id: cluster.id,
+                    ..answer(default, reason, schedulers)
+                });
+            }
+        }
+        Ok(answer(cluster, matched.reason.clone(), schedulers))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading the directory: pages of live hosts, counts, and who keeps a cluster from being deleted.
 
-use super::{Assigned, Directory, State, scheduler_id};
+use super::assign::scheduler_id;
+use super::{Assigned, Directory, State};
 use crate::manager::cluster::Cluster;
 use crate::manager::host::{Peer, PeerKind, SchedulerHost};
 use std::fmt;

@@ -58,7 +58,7 @@ impl Drop for Seat {
             Key::Scheduler(addr) => {
                 if state.schedulers.get(addr).is_some_and(|entry| entry.alive.session == self.session) {
                     state.schedulers.remove(addr);
-                    state.assign_all();
+                    state.serve_all();
                 }
             }
         }
