@@ -1,11 +1,16 @@
 //! The daemon's configuration, checked: bad states cannot be written here.
 //!
-//! What stands in the file is [`raw`]'s. Invariant: a `Config` that exists can be run.
+//! Not the file's form (that is `config/raw.rs`) and not the rules a value must meet (`config/check.rs`).
+//!
+//! Invariant: a [`Config`] that exists was read completely and every value in it was checked.
 
 mod check;
 mod raw;
+mod registry;
 
-use hawker_api::config::ConfigError;
+pub use hawker_api::config::ConfigError;
+pub use registry::canonical_host;
+
 use hawker_api::units::{ByteSize, Rate};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,17 +34,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `path` (or takes the defaults, for `None`), lets `environment` override keys, and checks.
+    /// Reads `path` (`None`: the defaults), applies `HAWKER_…` variables of `environment`, checks.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file or variable, the key and what is wrong.
+    /// [`ConfigError`]; it names the file or variable, and the key.
     pub fn load(
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let raw: raw::Config = hawker_api::config::load(path, environment)?;
-        let origin = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
-        check::Checker { origin }.config(raw)
+        let raw = hawker_api::config::load(path, environment)?;
+        let origin = path.map_or_else(|| "of the environment".to_owned(), |path| path.display().to_string());
+        check::config(&raw, &origin)
     }
 }
 
@@ -87,7 +92,9 @@ pub struct MirrorConfig {
 /// An origin that may be proxied: the name the runtime uses, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
+    /// Canonical: lower case, `docker.io` for Docker Hub under any of its names.
     pub host: String,
+    /// `http` or `https`, host and port alone.
     pub server: url::Url,
 }
 

@@ -119,6 +119,7 @@ impl Daemon {
             StatusServer::bind(&parts.config.metrics, &parts.config.api, metrics.clone(), report).await?;
         parts.control.ready().await;
         let mirror = MirrorServer::bind(&parts.config.mirror, blobs, origin, metrics).await?;
+        status.set_started();
         tracing::info!(mirror = %mirror.addr(), peers = %peers.addr(), status = %status.addr(), "ready");
         Ok(Self { parts, peers, mirror, status })
     }

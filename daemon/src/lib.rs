@@ -13,3 +13,4 @@ pub mod peer;
 pub mod status;
 pub mod store;
 pub mod swarm;
+pub mod telemetry;

@@ -1,60 +1,70 @@
-//! `hawkerd`: reads the configuration, runs the daemon until it is told to stop.
+//! `hawkerd`, the node daemon: reads its configuration, runs, drains.
+//!
+//! No logic here: everything is in the library.
+//!
+//! Invariant: it ends within [`DRAIN_LIMIT`] of SIGTERM; the exit code tells a bad configuration (2)
+//! from a daemon that could not start or drain (1).
 
 use anyhow::Context;
 use clap::Parser;
-use hawker_daemon::config::{Config, LogFormat};
+use hawker_daemon::config::Config;
 use hawker_daemon::daemon::Daemon;
+use hawker_daemon::telemetry;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-/// Hawker's node daemon: registry mirror for the container runtime, and peer of the other nodes.
+/// Longest time from SIGTERM to the end: below the 30 s after which Kubernetes kills a pod.
+const DRAIN_LIMIT: Duration = Duration::from_secs(25);
+/// Exit code of a refused configuration.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Hawker's node daemon: registry mirror and peer.
 #[derive(Parser)]
 #[command(name = "hawkerd", version)]
 struct Arguments {
-    /// Configuration file.
-    #[arg(long, default_value = "/etc/hawker/daemon.yaml")]
-    config: PathBuf,
-    /// Only say whether the configuration is valid.
+    /// Configuration file; without it, defaults and HAWKER_… variables.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit.
     #[arg(long)]
     check_config: bool,
 }
 
-/// Orchestrators kill after 30 s; what is not drained by then is cut.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-
+#[expect(clippy::print_stderr, clippy::print_stdout, reason = "what a command says before logging starts")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    // Not `vars()`: it panics where any variable of the environment is not UTF-8.
+    let environment =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = match Config::load(arguments.config.as_deref(), environment) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("hawkerd: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    if arguments.check_config {
+        println!("configuration is valid");
+        return ExitCode::SUCCESS;
+    }
+    telemetry::start(&config.telemetry);
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(Some(&arguments.config), std::env::vars())?;
-    if arguments.check_config {
-        return Ok(());
-    }
-    start_tracing(config.telemetry.log_format);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(config))?;
-    // Reads that hang in the disk do not hold the exit.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(())
-}
-
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+#[tokio::main]
+async fn run(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let daemon = tokio::select! {
-        daemon = Daemon::bind(config) => daemon?,
+        daemon = Daemon::bind(config) => daemon.context("start the daemon")?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -62,23 +72,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping");
-    if tokio::time::timeout(DRAIN_LIMIT, daemon.shutdown()).await.is_err() {
-        tracing::warn!("stopped before everything was drained");
+    tracing::info!("draining; a second signal ends at once");
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN_LIMIT, daemon.shutdown()) => {
+            drained.with_context(|| format!("drain within {} s", DRAIN_LIMIT.as_secs()))?;
+        }
+        _ = terminate.recv() => anyhow::bail!("not drained: ended by a second signal"),
+        _ = interrupt.recv() => anyhow::bail!("not drained: ended by a second signal"),
     }
     Ok(())
-}
-
-fn start_tracing(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "the program's last words, before or after tracing")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("hawkerd: {error:#}");
 }

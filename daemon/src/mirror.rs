@@ -1,139 +1,215 @@
-//! The registry mirror for the container runtime: the pull half of the OCI distribution API on
-//! loopback. Content by digest comes through the swarm, everything else goes to the registry.
+//! The registry mirror for the container runtime: the pull half of the OCI distribution API on loopback.
 //!
-//! Not a registry: nothing is pushed, listed or deleted here.
+//! Tags pass to the registry with the caller's own credentials; content by digest comes from the swarm
+//! ([`blobs::Blobs`]), or straight from the origin where it cannot be stored here. Not how bytes are found.
 //!
-//! Invariant: a request gets its first byte or a clean refusal within [`FIRST_BYTE_LIMIT`], and never
-//! 408 or 429, which make containerd ask the same mirror again.
+//! Invariant: a runtime gets a head within [`TTFB_LIMIT`], either of an answer that is under way or of a
+//! refusal that makes it try its next host at once. It never gets 408 or 429, which it would retry
+//! here, and a body that went wrong is cut short, never completed.
 
-mod answer;
 pub mod blobs;
+mod body;
 mod content;
+mod manifest;
+mod media_type;
 mod pass;
+mod range;
+mod refusal;
 mod request;
+mod route;
+pub(crate) mod serve;
 mod through;
 
 use crate::config::MirrorConfig;
 use crate::metrics::Metrics;
 use crate::origin::OriginClient;
-use answer::Refusal;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, Response};
+use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use blobs::Blobs;
-use request::Resource;
-use std::io;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use refusal::Refusal;
+use request::Get;
+use route::Route;
+use serve::{ServeLimits, Server};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
 
-/// Time to the first byte or the refusal.
-pub const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(5);
-/// Requests at once, bodies included.
-const MAX_REQUESTS: usize = 512;
-/// Time for bodies in flight at shutdown.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time from a request to a head: the answer's, or 503.
+pub const TTFB_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time without a byte in a body, behind the reader's own watchdog: containerd's
+/// `image_pull_progress_timeout`, after which nobody waits any more.
+pub const BODY_IDLE_LIMIT: Duration = Duration::from_secs(300);
+/// Most requests under way; one more is refused. A runtime has about four per image.
+pub const MAX_REQUESTS: usize = 512;
+/// Most connections; one more is closed at once, on which a runtime tries its next host.
+pub const MAX_CONNECTIONS: usize = 1024;
+/// Largest request head, bytes.
+pub const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Longest time for bodies under way to end when the daemon stops; then they are cut.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// Largest manifest, bytes: twice what containerd itself takes.
+pub const MAX_MANIFEST_BYTES: u64 = 8 << 20;
 
-/// Why the mirror does not start.
-#[derive(Debug, thiserror::Error)]
-#[error("listen for the container runtime on {addr} (mirror.addr): {source}")]
-pub struct MirrorError {
-    addr: SocketAddr,
-    source: io::Error,
+/// Limits a [`MirrorServer`] keeps; tests shorten them.
+#[derive(Debug, Clone, Copy)]
+pub struct MirrorLimits {
+    pub ttfb: Duration,
+    pub body_idle: Duration,
+    pub requests: usize,
+    pub connections: usize,
+    pub drain: Duration,
 }
 
-/// Serves the runtime until shut down.
+impl Default for MirrorLimits {
+    fn default() -> Self {
+        Self {
+            ttfb: TTFB_LIMIT,
+            body_idle: BODY_IDLE_LIMIT,
+            requests: MAX_REQUESTS,
+            connections: MAX_CONNECTIONS,
+            drain: DRAIN_LIMIT,
+        }
+    }
+}
+
+/// Why the mirror does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    #[error("listen on {addr} (mirror.addr): {source}")]
+    Bind { addr: SocketAddr, source: std::io::Error },
+}
+
+/// The running mirror.
 pub struct MirrorServer {
     addr: SocketAddr,
-    tracker: TaskTracker,
-    cancel: CancellationToken,
-}
-
-/// What a request needs.
-#[derive(Clone)]
-struct Mirror {
-    blobs: Arc<dyn Blobs>,
-    origin: OriginClient,
-    metrics: Metrics,
-    requests: Arc<Semaphore>,
+    server: Server,
 }
 
 impl MirrorServer {
-    /// Listens on the mirror's address.
+    /// Listens and serves until [`Self::shutdown`] or drop.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// [`MirrorError`].
     pub async fn bind(
         config: &MirrorConfig,
         blobs: Arc<dyn Blobs>,
         origin: OriginClient,
         metrics: Metrics,
     ) -> Result<Self, MirrorError> {
-        let failed = |source| MirrorError { addr: config.addr, source };
-        let listener = TcpListener::bind(config.addr).await.map_err(failed)?;
-        let addr = listener.local_addr().map_err(failed)?;
-        let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
-        let app = Router::new().fallback(handle).with_state(Mirror { blobs, origin, metrics, requests });
-        let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let listener = listener.tap_io(|socket| {
-            // A small answer should not wait for more.
-            let _ = socket.set_nodelay(true);
-        });
-        let serving = axum::serve(listener, app).with_graceful_shutdown(cancel.clone().cancelled_owned());
-        tracker.spawn(async { serving.await });
-        Ok(Self { addr, tracker, cancel })
+        Self::bind_with(config, blobs, origin, metrics, MirrorLimits::default()).await
     }
 
+    /// # Errors
+    /// [`MirrorError`].
+    pub async fn bind_with(
+        config: &MirrorConfig,
+        blobs: Arc<dyn Blobs>,
+        origin: OriginClient,
+        metrics: Metrics,
+        limits: MirrorLimits,
+    ) -> Result<Self, MirrorError> {
+        let failed = |source| MirrorError::Bind { addr: config.addr, source };
+        let listener = TcpListener::bind(config.addr).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        if !addr.ip().is_loopback() {
+            tracing::warn!(%addr, "the mirror is not on loopback: whoever reaches it can pull");
+        }
+        let requests = Arc::new(Semaphore::new(limits.requests));
+        let mirror = Arc::new(Mirror { blobs, origin, metrics, limits, requests });
+        let router = Router::new().fallback(handle).with_state(mirror);
+        // A manifest is one small write: it must not wait for the acknowledgement of the last.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "set TCP_NODELAY on a mirror connection");
+            }
+        });
+        let limits =
+            ServeLimits { connections: limits.connections, head_bytes: MAX_HEAD_BYTES, drain: limits.drain };
+        Ok(Self { addr, server: Server::start(listener, &router, limits) })
+    }
+
+    /// Where it listens; the port is the kernel's choice where the configuration says 0.
+    #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Takes no more requests, lets bodies in flight end for a bounded time.
+    /// Accepts no more, lets what runs end within [`DRAIN_LIMIT`], cuts the rest.
     pub async fn shutdown(self) {
-        self.cancel.cancel();
-        self.tracker.close();
-        if tokio::time::timeout(DRAIN_LIMIT, self.tracker.wait()).await.is_err() {
-            tracing::warn!("pulls were cut at shutdown");
-        }
+        self.server.shutdown().await;
     }
 }
 
-async fn handle(State(mirror): State<Mirror>, request: Request<Body>) -> Response<Body> {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let answer = match mirror.answer(request).await {
-        Ok(answer) => answer,
+/// What every request needs.
+pub(crate) struct Mirror {
+    blobs: Arc<dyn Blobs>,
+    origin: OriginClient,
+    metrics: Metrics,
+    limits: MirrorLimits,
+    requests: Arc<Semaphore>,
+}
+
+async fn handle(State(mirror): State<Arc<Mirror>>, request: Request<Body>) -> Response {
+    // A pull has no body; what came with it is dropped unread.
+    let (request, _) = request.into_parts();
+    match mirror.answer(&request).await {
+        Ok(response) => response,
         Err(refusal) => {
-            tracing::debug!(%method, %uri, %refusal, "refused");
-            if let Some(reason) = refusal.fallback_reason() {
+            if let Some(reason) = refusal.reason() {
                 mirror.metrics.fallback(reason);
-                tracing::info!(%uri, %refusal, "the runtime has to go elsewhere");
             }
-            refusal.answer(&method)
+            // The path holds a name and a digest; the query may hold anything.
+            tracing::debug!(path = request.uri.path(), status = %refusal.status(), "refused: {refusal}");
+            refusal.into_response()
         }
-    };
-    tracing::debug!(%method, %uri, status = answer.status().as_u16(), "answered");
-    answer
+    }
 }
 
 impl Mirror {
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Refusal> {
-        let permit = Arc::clone(&self.requests).try_acquire_owned();
-        let permit = permit.map_err(|_| Refusal::Busy { limit: MAX_REQUESTS })?;
-        let resource = request::parse(request.method(), request.uri(), &self.origin)?;
-        match resource {
-            Resource::Base => Ok(answer::base()),
-            Resource::Health => Ok(answer::health()),
-            Resource::Content(wanted) => self.content(wanted, request, permit).await,
-            Resource::Passed { registry, path } => self.pass(&registry, &path, request, permit).await,
+    async fn answer(&self, request: &Parts) -> Result<Response, Refusal> {
+        let path = request.uri.path();
+        if path == "/healthz" {
+            return Ok("ok\n".into_response());
         }
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return Err(Refusal::method(&request.method));
+        }
+        let route = route::parse(path)?;
+        if route == Route::Ping {
+            return Ok(ping());
+        }
+        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refusal::overloaded())?;
+        let get = Get::new(request, route, &self.origin, self.limits.ttfb, permit)?;
+        self.authorise(&get).await?;
+        let kind = get.object.kind;
+        self.content(get).await.map_err(|refusal| refusal.about(kind))
+    }
+
+    /// Whether this caller may have this content, before any byte of it moves.
+    ///
+    /// Today whoever reaches loopback may: an origin's own 401 or 403 is passed on when the origin is
+    /// asked, but what is held here is given to every caller on the node.
+    #[expect(
+        clippy::unused_async,
+        reason = "asking the registry for the caller's right is this seam's purpose"
+    )]
+    async fn authorise(&self, _get: &Get) -> Result<(), Refusal> {
+        Ok(())
     }
 }
 
-/// Keeps a request's place until its body was sent.
-type Permit = OwnedSemaphorePermit;
+/// `/v2/`: this is a registry, and nobody needs to sign in to it.
+fn ping() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (request::API_VERSION, HeaderValue::from_static("registry/2.0")),
+    ];
+    (StatusCode::OK, headers, "{}").into_response()
+}

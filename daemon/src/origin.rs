@@ -1,47 +1,64 @@
 //! The origin: registries on the allow-list, asked over HTTP(S) for blobs and manifests by digest.
 //!
+//! Not retries (that is the caller's policy) and not digests (the bytes are what the origin sent).
+//!
 //! Invariant: a registry that is not on the allow-list is never contacted, and credentials go to
 //! the registry they were given for alone.
 
 mod body;
-mod redirect;
+mod content_range;
+mod error;
+pub mod name;
+mod request;
 
 pub use body::OriginBody;
+pub use error::OriginError;
 
-use crate::config::{MirrorConfig, Registry};
+use crate::config::{MirrorConfig, canonical_host};
 use crate::metrics::Metrics;
-use bytes::Bytes;
-use futures::StreamExt;
+use content_range::ContentRange;
 use hawker_api::task::TaskId;
-use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
-use http::{Method, StatusCode};
-use std::collections::HashMap;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use request::{Ask, Reply};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use url::Url;
 
-/// Time to connect to a registry.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Time from a request to the response's head, redirects included.
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// Time without a byte of a body.
-const IDLE_LIMIT: Duration = Duration::from_secs(15);
-/// Requests of this node to one registry at once.
-const MAX_REQUESTS_PER_REGISTRY: usize = 64;
-/// What is kept of an error's body, bytes.
-const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
-/// Manifest types a runtime may want, in the order of the OCI distribution specification.
-pub const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
+/// Longest time to connect to an origin, TLS included.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time from a call to the answer's head, with waiting for a permit and all redirects.
+pub const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time without a byte of a body.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(15);
+/// Most requests and bodies on their way at one registry: enough for the pieces of a few blobs, and
+/// below what registries take for abuse.
+pub const REQUESTS_PER_REGISTRY: usize = 64;
+/// Largest body kept of an answer that is not the object, bytes.
+pub const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+
+/// Manifest types asked for, most wanted first; by digest there is but one that fits.
+const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
+    application/vnd.docker.distribution.manifest.v2+json, */*;q=0.5";
 
 /// What kind of object, hence which endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ObjectKind {
     Blob,
     Manifest,
+}
+
+impl ObjectKind {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Blob => "blobs",
+            Self::Manifest => "manifests",
+        }
+    }
 }
 
 /// Where an object lives: registry as the runtime names it (`ns`), repository, kind.
@@ -54,25 +71,27 @@ pub struct OriginObject {
 
 /// The caller's `Authorization` header, opaque; its `Debug` never shows it.
 #[derive(Clone, Default)]
-pub struct Credentials(Option<HeaderValue>);
+pub struct Credentials(pub(crate) Option<HeaderValue>);
 
 impl Credentials {
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// The caller's header, if there was one.
-    pub fn new(authorization: Option<HeaderValue>) -> Self {
-        Self(authorization)
+    /// The caller's header as it came; marked so that nothing prints it.
+    #[must_use]
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let mut value = headers.get(header::AUTHORIZATION).cloned();
+        if let Some(value) = &mut value {
+            value.set_sensitive(true);
+        }
+        Self(value)
     }
 
-    /// Whether there are any.
-    pub fn is_some(&self) -> bool {
-        self.0.is_some()
-    }
-
-    fn headers(&self) -> HeaderMap {
-        self.0.iter().map(|value| (AUTHORIZATION, value.clone())).collect()
+    /// Whether the caller sent any.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -82,91 +101,104 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Why the origin did not give the bytes.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum OriginError {
-    #[error("registry {registry} is not on the allow-list (mirror.registries)")]
-    NotAllowed { registry: String },
-    /// An answer that is not the bytes: 401, 404, 429, 500, … `challenge` is its WWW-Authenticate.
-    #[error("{registry} answered {status} for {what}")]
-    Status { registry: String, status: u16, what: String, challenge: Option<String>, body: Bytes },
-    #[error("fetch {what} from {registry}: {detail}")]
-    Failed { registry: String, what: String, detail: String },
-    #[error("{registry} sent {got} bytes of {what} where {expected} were announced")]
-    Length { registry: String, what: String, expected: u64, got: u64 },
+/// Times an [`OriginClient`] keeps; tests shorten them.
+#[derive(Debug, Clone, Copy)]
+pub struct OriginLimits {
+    pub connect: Duration,
+    pub head: Duration,
+    pub idle: Duration,
 }
 
-impl OriginError {
-    /// The origin's own answer.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Status { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::NotAllowed { .. } => false,
-            Self::Status { status, .. } => *status == 429 || *status >= 500,
-            Self::Failed { .. } | Self::Length { .. } => true,
-        }
+impl Default for OriginLimits {
+    fn default() -> Self {
+        Self { connect: CONNECT_LIMIT, head: HEAD_LIMIT, idle: IDLE_LIMIT }
     }
 }
 
-/// Fetches from origins. Clones share connections and limits.
+/// Fetches from origins. Clones share connections.
 #[derive(Clone)]
-pub struct OriginClient {
+pub struct OriginClient(Arc<Inner>);
+
+struct Inner {
     http: reqwest::Client,
-    registries: Arc<HashMap<String, Endpoint>>,
+    registries: BTreeMap<String, Upstream>,
+    limits: OriginLimits,
     metrics: Metrics,
 }
 
-struct Endpoint {
-    registry: Registry,
-    requests: Arc<Semaphore>,
+/// One registry of the allow-list.
+struct Upstream {
+    host: String,
+    server: Url,
+    permits: Arc<Semaphore>,
+}
+
+/// A request passed on as it is: tags, and the size of what is not held here.
+#[derive(Debug, Clone)]
+pub struct PassRequest {
+    /// GET or HEAD.
+    pub method: Method,
+    pub object: OriginObject,
+    /// A tag or digest, checked by the caller.
+    pub reference: String,
+    pub accept: Vec<HeaderValue>,
+    pub credentials: Credentials,
+}
+
+/// What the registry answered, whatever its status. A challenge is in `headers` only where the
+/// registry itself sent it, never where a redirect led.
+pub struct PassAnswer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: OriginBody,
 }
 
 impl OriginClient {
-    /// A client for the allow-listed registries.
-    ///
     /// # Errors
-    /// `Failed` where the system's TLS roots cannot be used.
+    /// `Failed` where the HTTP client cannot be built (no certificate store).
     pub fn new(config: &MirrorConfig, metrics: Metrics) -> Result<Self, OriginError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .redirect(redirect::policy())
-            .user_agent(concat!("hawkerd/", env!("CARGO_PKG_VERSION")))
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| OriginError::Failed {
-                registry: "any registry".to_owned(),
-                what: "anything".to_owned(),
-                detail: chain(&error),
-            })?;
-        let endpoint = |registry: &Registry| {
-            let requests = Arc::new(Semaphore::new(MAX_REQUESTS_PER_REGISTRY));
-            (registry.host.clone(), Endpoint { registry: registry.clone(), requests })
+        Self::with_limits(config, metrics, OriginLimits::default())
+    }
+
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_limits(
+        config: &MirrorConfig,
+        metrics: Metrics,
+        limits: OriginLimits,
+    ) -> Result<Self, OriginError> {
+        let http = request::client(&limits).map_err(|error| OriginError::Failed {
+            registry: "any registry".to_owned(),
+            what: "anything".to_owned(),
+            detail: request::chain(&error),
+        })?;
+        let upstream = |registry: &crate::config::Registry| Upstream {
+            host: registry.host.clone(),
+            server: registry.server.clone(),
+            permits: Arc::new(Semaphore::new(REQUESTS_PER_REGISTRY)),
         };
-        Ok(Self { http, registries: Arc::new(config.registries.iter().map(endpoint).collect()), metrics })
+        let registries =
+            config.registries.iter().map(|entry| (entry.host.clone(), upstream(entry))).collect();
+        Ok(Self(Arc::new(Inner { http, registries, limits, metrics })))
     }
 
     /// Whether the registry is on the allow-list.
+    #[must_use]
     pub fn allows(&self, registry: &str) -> bool {
-        self.registries.contains_key(registry)
+        self.0.registries.contains_key(&canonical_host(registry))
     }
 
-    /// The one registry there is, where there is only one.
+    /// The registry of the allow-list, where there is exactly one.
+    #[must_use]
     pub fn only_registry(&self) -> Option<&str> {
-        let mut names = self.registries.keys();
-        names.next().filter(|_| names.next().is_none()).map(String::as_str)
+        let mut hosts = self.0.registries.keys();
+        hosts.next().filter(|_| hosts.next().is_none()).map(String::as_str)
     }
 
     /// Starts fetching `range` (all of it: `None`; `n..u64::MAX`: from `n` to the end).
     ///
-    /// The body may have another range than asked for: an origin may ignore `Range` (200).
-    /// `416` with `bytes */0` is an empty object: total 0, range 0..0.
+    /// The body may have another range than asked for: an origin may ignore `Range` (200), or send
+    /// a shorter part. `416` with `bytes */0` is an empty object: total 0, range 0..0.
     ///
     /// # Errors
     /// [`OriginError`]; bounded in time.
@@ -177,117 +209,76 @@ impl OriginClient {
         credentials: &Credentials,
         range: Option<Range<u64>>,
     ) -> Result<OriginBody, OriginError> {
-        let (kind, accept) = match object.kind {
-            ObjectKind::Blob => ("blobs", None),
-            ObjectKind::Manifest => ("manifests", Some(HeaderValue::from_static(MANIFEST_TYPES))),
-        };
-        let path = format!("/v2/{}/{kind}/{task}", object.repository);
-        let mut headers = credentials.headers();
-        headers.extend(accept.map(|accept| (ACCEPT, accept)));
-        if let Some(range) = &range {
-            let last = if range.end == u64::MAX { String::new() } else { (range.end - 1).to_string() };
-            let value = HeaderValue::try_from(format!("bytes={}-{last}", range.start));
-            headers.extend(value.ok().map(|value| (RANGE, value)));
+        let mut ask = self.ask(object, &task.to_string(), credentials)?;
+        if object.kind == ObjectKind::Manifest {
+            ask.headers.insert(header::ACCEPT, HeaderValue::from_static(MANIFEST_TYPES));
         }
-        let answer = self.send(Method::GET, &object.registry, &path, headers).await?;
-        let what = What { registry: object.registry.clone(), what: task.to_string() };
-        match answer.response.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => OriginBody::new(answer, what, range),
-            StatusCode::RANGE_NOT_SATISFIABLE if body::is_empty_object(answer.response.headers()) => {
-                Ok(OriginBody::empty(what))
+        if let Some(range) = &range {
+            let value = content_range::request(range).and_then(|text| HeaderValue::from_str(&text).ok());
+            let value = value.ok_or_else(|| ask.failed(format!("range {range:?} is empty")))?;
+            ask.headers.insert(header::RANGE, value);
+        }
+        let reply = self.send(&ask).await?;
+        match reply.status() {
+            StatusCode::OK => reply.whole(&ask, self.0.limits.idle),
+            StatusCode::PARTIAL_CONTENT => reply.part(&ask, range, self.0.limits.idle),
+            StatusCode::RANGE_NOT_SATISFIABLE
+                if reply.content_range() == Some(ContentRange::Unsatisfied { total: 0 }) =>
+            {
+                Ok(OriginBody::empty(&ask))
             }
-            _ => Err(refusal(answer.response, what).await),
+            _ => Err(reply.into_status_error(&ask, self.0.limits.idle).await),
         }
     }
 
-    /// Asks a registry for `path` (`/v2/…`) as it is: what the mirror passes on unchanged.
+    /// Passes a request on; any status is an answer.
     ///
     /// # Errors
-    /// `NotAllowed`, `Failed`; an error status of the registry is an answer.
-    pub async fn pass(
-        &self,
-        method: Method,
-        registry: &str,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<Answer, OriginError> {
-        self.send(method, registry, path, headers).await
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        registry: &str,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<Answer, OriginError> {
-        let endpoint = self
-            .registries
-            .get(registry)
-            .ok_or_else(|| OriginError::NotAllowed { registry: registry.to_owned() })?;
-        let failed =
-            |detail| OriginError::Failed { registry: registry.to_owned(), what: path.to_owned(), detail };
-        let url = endpoint.registry.server.join(path).map_err(|error| failed(error.to_string()))?;
-        let sending = async {
-            let permit = Arc::clone(&endpoint.requests).acquire_owned().await.map_err(|e| e.to_string())?;
-            self.metrics.origin_request();
-            let request = self.http.request(method, url).headers(headers);
-            Ok((request.send().await.map_err(|error| chain(&error))?, permit))
-        };
-        let sent: Result<_, String> = tokio::time::timeout(HEAD_LIMIT, sending)
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer in {} s", HEAD_LIMIT.as_secs())));
-        let (response, permit) = sent.map_err(failed)?;
-        Ok(Answer { response, _permit: permit })
-    }
-}
-
-/// A registry's answer, holding its place in the limit on requests until it is dropped.
-pub struct Answer {
-    pub response: reqwest::Response,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-/// For messages: which object of which registry.
-struct What {
-    registry: String,
-    what: String,
-}
-
-impl What {
-    fn failed(&self, detail: String) -> OriginError {
-        OriginError::Failed { registry: self.registry.clone(), what: self.what.clone(), detail }
-    }
-}
-
-async fn refusal(response: reqwest::Response, what: What) -> OriginError {
-    let status = response.status().as_u16();
-    let challenge = response.headers().get(WWW_AUTHENTICATE);
-    let challenge = challenge.and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut body = Vec::new();
-    let mut chunks = response.bytes_stream();
-    let reading = async {
-        while let Some(Ok(chunk)) = chunks.next().await {
-            body.extend_from_slice(&chunk);
-            if body.len() >= MAX_ERROR_BODY_BYTES {
-                break;
-            }
+    /// `NotAllowed`, `Failed`; bounded in time.
+    pub async fn fetch(&self, request: &PassRequest) -> Result<PassAnswer, OriginError> {
+        let mut ask = self.ask(&request.object, &request.reference, &request.credentials)?;
+        ask.method = request.method.clone();
+        for accept in &request.accept {
+            ask.headers.append(header::ACCEPT, accept.clone());
         }
-    };
-    // Best effort: the status is what matters.
-    let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
-    body.truncate(MAX_ERROR_BODY_BYTES);
-    OriginError::Status { registry: what.registry, status, what: what.what, challenge, body: body.into() }
-}
-
-/// An error with its causes: reqwest's own text stops before the interesting part.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+        let reply = self.send(&ask).await?;
+        reply.into_answer(&ask, self.0.limits.idle)
     }
-    text
+
+    /// A GET of an object by tag or digest.
+    fn ask(
+        &self,
+        object: &OriginObject,
+        reference: &str,
+        credentials: &Credentials,
+    ) -> Result<Ask<'_>, OriginError> {
+        let upstream = self
+            .0
+            .registries
+            .get(&canonical_host(&object.registry))
+            .ok_or_else(|| OriginError::NotAllowed { registry: object.registry.clone() })?;
+        // Also when it comes from a peer or a job: nothing but a name may shape the URL's path.
+        let (repository, kind) = (&object.repository, object.kind.path());
+        let separator = if reference.contains(':') { '@' } else { ':' };
+        let what = format!("{repository}{separator}{reference}");
+        if !name::is_repository(repository) {
+            let (registry, detail) = (object.registry.clone(), "not a repository name".to_owned());
+            return Err(OriginError::Failed { registry, what, detail });
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(value) = &credentials.0 {
+            headers.insert(header::AUTHORIZATION, value.clone());
+        }
+        let mut url = upstream.server.clone();
+        url.set_path(&format!("/v2/{repository}/{kind}/{reference}"));
+        Ok(Ask { upstream, method: Method::GET, url, what, headers })
+    }
+
+    async fn send(&self, ask: &Ask<'_>) -> Result<Reply, OriginError> {
+        let limit = self.0.limits.head;
+        tokio::time::timeout(limit, request::send(&self.0.http, ask, &self.0.metrics))
+            .await
+            .unwrap_or_else(|_| Err(ask.failed(format!("no answer within {limit:?}"))))
+    }
 }

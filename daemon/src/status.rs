@@ -1,10 +1,13 @@
-//! What the daemon says of itself: the document at `/status`.
+//! What the daemon says of itself: `/status`, and the types of that document; `/metrics`, `/healthz`.
 //!
-//! Serving it is [`server`]'s. Invariant: the field names are a contract; others read them.
+//! Not how the figures come about: the daemon gives a function that makes the [`Report`].
+//!
+//! Invariant: reading it changes nothing, and no field holds credentials.
 
 mod server;
+mod socket;
 
-pub use server::{MakeReport, StatusError, StatusServer};
+pub use server::{ReportFn, StatusError, StatusServer};
 
 use serde::Serialize;
 

@@ -22,8 +22,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use proof::Hasher;
-
 use crate::config::Verify;
 use crate::metrics::Metrics;
 use crate::mirror::blobs::{Blob, BlobRequest, Blobs, OpenError};
@@ -227,7 +225,7 @@ impl Swarm {
     ) -> Result<Arc<Download>, OpenError> {
         let mut active = self.inner.active.lock();
         if let Some(download) = active.get(&task).filter(|download| download.state().outcome.is_none()) {
-            if credentials.is_some() {
+            if !credentials.is_none() {
                 download.update(|state| state.credentials = credentials);
             }
             return Ok(Arc::clone(download));
@@ -306,8 +304,9 @@ impl Blobs for Swarm {
         Box::pin(Self::open(self, request))
     }
 
-    fn holds(&self, task: &TaskId) -> bool {
-        matches!(self.stored(task), Some(Ok(blob)) if blob.is_complete())
+    fn held_size(&self, task: &TaskId) -> Option<u64> {
+        let blob = self.stored(task)?.ok().filter(|blob| blob.is_complete());
+        blob.map(|blob| blob.geometry().size())
     }
 }
 

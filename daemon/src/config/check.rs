@@ -1,287 +1,273 @@
-//! From what is written to what can be run. Every refusal names the file, the key and the value.
+//! The rules a configuration must meet, and the one way from the raw file to the checked structs.
+//!
+//! Invariant: every refusal names the key and says what would be right.
 
-use super::{
-    ApiConfig, ClusterConfig, Config, EngineChoice, Fallback, HostConfig, LogFormat, ManagerConfig,
-    MetricsConfig, MirrorConfig, PeerConfig, PeerTls, Registry, SeedPeerConfig, ShaperConfig, ShaperMode,
-    StorageConfig, TelemetryConfig, Verify, raw,
+use super::raw::{
+    RawApi, RawCluster, RawConfig, RawHost, RawManager, RawMirror, RawPeer, RawShaper, RawStorage,
+    RawTelemetry,
 };
-use hawker_api::config::ConfigError;
+use super::{
+    ApiConfig, ClusterConfig, Config, ConfigError, EngineChoice, Fallback, HostConfig, LogFormat,
+    ManagerConfig, MetricsConfig, MirrorConfig, PeerConfig, PeerTls, SeedPeerConfig, ShaperConfig,
+    ShaperMode, StorageConfig, TelemetryConfig, Verify, registry,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use url::Url;
 
-/// Longest hostname, IDC or location.
-const MAX_NAME_BYTES: usize = 255;
-/// Most registries on the allow-list.
-const MAX_REGISTRIES: usize = 256;
-/// The name runtimes use for Docker Hub, and where its registry really is.
-const DOCKER_HUB: (&str, &str) = ("docker.io", "https://registry-1.docker.io");
+/// Longest host name (RFC 1123) and longest IDC or element of a location, characters.
+const MAX_HOSTNAME_CHARS: usize = 253;
+const MAX_ELEMENT_CHARS: usize = 64;
+/// Most elements of a location: `continent|country|city|building|row` and some to spare.
+const MAX_LOCATION_ELEMENTS: usize = 8;
+/// Longest socket path the kernel takes (`sun_path`, with its final zero), bytes.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-pub(super) struct Checker {
-    /// File that is being checked, for messages.
-    pub(super) origin: String,
+/// A value refused, before it is known which file it came from.
+pub(super) struct Problem {
+    key: String,
+    problem: String,
 }
 
-impl Checker {
-    pub(super) fn config(&self, raw: raw::Config) -> Result<Config, ConfigError> {
-        self.limits(&raw.shaper)?;
-        Ok(Config {
-            host: self.host(raw.host)?,
-            manager: ManagerConfig { addrs: self.managers(raw.manager.addrs)? },
-            cluster: ClusterConfig {
-                id: raw.cluster.id,
-                fallback: match raw.cluster.fallback {
-                    raw::Fallback::Origin => Fallback::Origin,
-                    raw::Fallback::Default => Fallback::Default,
-                },
-            },
-            seed_peer: SeedPeerConfig { enable: raw.seed_peer.enable, cluster_id: raw.seed_peer.cluster_id },
-            mirror: MirrorConfig {
-                addr: self.socket_addr("mirror.addr", &raw.mirror.addr)?,
-                registries: self.registries(raw.mirror.registries)?,
-            },
-            peer: PeerConfig {
-                addr: self.socket_addr("peer.addr", &raw.peer.addr)?,
-                tls: match raw.peer.tls {
-                    raw::Tls::Auto => PeerTls::Auto,
-                    raw::Tls::Off => PeerTls::Off,
-                },
-            },
-            storage: StorageConfig {
-                dir: self.storage_dir(&raw.storage.dir)?,
-                capacity: raw.storage.capacity,
-            },
-            engine: match raw.engine {
-                raw::Engine::Auto => EngineChoice::Auto,
-                raw::Engine::IoUring => EngineChoice::IoUring,
-                raw::Engine::Portable => EngineChoice::Portable,
-            },
-            shaper: ShaperConfig {
-                mode: match raw.shaper.mode {
-                    raw::ShaperMode::Auto => ShaperMode::Auto,
-                    raw::ShaperMode::Off => ShaperMode::Off,
-                },
-                upload_limit: raw.shaper.upload_limit,
-                per_peer_limit: raw.shaper.per_peer_limit,
-                download_limit: raw.shaper.download_limit,
-                origin_limit: raw.shaper.origin_limit,
-                yield_to_others: raw.shaper.yield_to_others,
-            },
-            metrics: MetricsConfig { addr: self.socket_addr("metrics.addr", &raw.metrics.addr)? },
-            api: ApiConfig { socket: (!raw.api.socket.is_empty()).then(|| PathBuf::from(raw.api.socket)) },
-            telemetry: TelemetryConfig {
-                otlp_endpoint: raw.telemetry.otlp_endpoint,
-                log_format: match raw.telemetry.log_format {
-                    raw::LogFormat::Text => LogFormat::Text,
-                    raw::LogFormat::Json => LogFormat::Json,
-                },
-            },
-            verify: match raw.verify {
-                raw::Verify::Streaming => Verify::Streaming,
-                raw::Verify::Strict => Verify::Strict,
-            },
-        })
-    }
-
-    fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError::Invalid { origin: self.origin.clone(), key: key.to_owned(), problem: problem.into() }
-    }
-
-    /// A limit that nothing enforces is worse than none: it is refused until something does.
-    fn limits(&self, shaper: &raw::Shaper) -> Result<(), ConfigError> {
-        let limits = [
-            ("shaper.uploadLimit", shaper.upload_limit),
-            ("shaper.perPeerLimit", shaper.per_peer_limit),
-            ("shaper.downloadLimit", shaper.download_limit),
-            ("shaper.originLimit", shaper.origin_limit),
-        ];
-        match limits.iter().find(|(_, rate)| rate.0 != 0) {
-            Some((key, rate)) => {
-                Err(self.invalid(key, format!("{rate}: this build cannot enforce limits; use 0")))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn host(&self, raw: raw::Host) -> Result<HostConfig, ConfigError> {
-        let hostname = if raw.hostname.is_empty() {
-            let name = nix::unistd::gethostname().map_err(|error| {
-                self.invalid("host.hostname", format!("not set, and the machine has none: {error}"))
-            })?;
-            name.to_string_lossy().into_owned()
-        } else {
-            raw.hostname
-        };
-        let advertise_ip = if raw.advertise_ip.is_empty() {
-            None
-        } else {
-            let ip: IpAddr = raw.advertise_ip.parse().map_err(|_| {
-                self.invalid("host.advertiseIP", format!("`{}` is not an IP address", raw.advertise_ip))
-            })?;
-            if ip.is_unspecified() || ip.is_multicast() {
-                return Err(self.invalid("host.advertiseIP", format!("{ip} is no address of one node")));
-            }
-            Some(ip.to_canonical())
-        };
-        for (key, value) in
-            [("host.hostname", &hostname), ("host.idc", &raw.idc), ("host.location", &raw.location)]
-        {
-            if value.len() > MAX_NAME_BYTES || value.chars().any(char::is_control) {
-                return Err(self
-                    .invalid(key, format!("longer than {MAX_NAME_BYTES} bytes or has control characters")));
-            }
-        }
-        if raw.idc.contains('|') {
-            return Err(self.invalid("host.idc", format!("`{}`: a node is in one IDC", raw.idc)));
-        }
-        if raw.location.split('|').any(str::is_empty) && !raw.location.is_empty() {
-            return Err(self.invalid("host.location", format!("`{}` has an empty element", raw.location)));
-        }
-        Ok(HostConfig { hostname, advertise_ip, idc: raw.idc, location: raw.location })
-    }
-
-    fn managers(&self, addrs: Vec<String>) -> Result<Vec<String>, ConfigError> {
-        for addr in &addrs {
-            let url = self.url("manager.addrs", addr)?;
-            if url.scheme() != "http" {
-                return Err(self.invalid("manager.addrs", format!("`{addr}`: only http:// is supported")));
-            }
-        }
-        Ok(addrs)
-    }
-
-    fn registries(&self, raw: Vec<raw::Registry>) -> Result<Vec<Registry>, ConfigError> {
-        const KEY: &str = "mirror.registries";
-        if raw.len() > MAX_REGISTRIES {
-            return Err(self.invalid(KEY, format!("{} entries, at most {MAX_REGISTRIES}", raw.len())));
-        }
-        let mut registries: Vec<Registry> = Vec::with_capacity(raw.len());
-        for entry in raw {
-            let registry = match entry {
-                raw::Registry::Url(text) => {
-                    let server = self.url(KEY, &text)?;
-                    registry_at(server)
-                }
-                raw::Registry::Named(named) => {
-                    Registry { server: self.url(KEY, &named.server)?, host: named.host }
-                }
-            };
-            let odd = |c: char| !(c.is_ascii_alphanumeric() || ".-:[]_".contains(c));
-            if registry.host.is_empty() || registry.host.contains(odd) {
-                return Err(self.invalid(KEY, format!("`{}` is no registry name", registry.host)));
-            }
-            if registries.iter().any(|other| other.host == registry.host) {
-                return Err(self.invalid(KEY, format!("`{}` is there twice", registry.host)));
-            }
-            registries.push(registry);
-        }
-        Ok(registries)
-    }
-
-    fn url(&self, key: &str, text: &str) -> Result<Url, ConfigError> {
-        let url = Url::parse(text).map_err(|error| self.invalid(key, format!("`{text}`: {error}")))?;
-        let plain = url.username().is_empty()
-            && url.password().is_none()
-            && url.path() == "/"
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || !plain {
-            return Err(self.invalid(key, format!("`{text}` is not http(s)://HOST[:PORT]")));
-        }
-        Ok(url)
-    }
-
-    fn storage_dir(&self, dir: &str) -> Result<PathBuf, ConfigError> {
-        let path = PathBuf::from(dir);
-        if !path.is_absolute() {
-            return Err(self.invalid("storage.dir", format!("`{dir}` is not an absolute path")));
-        }
-        Ok(path)
-    }
-
-    fn socket_addr(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-        text.parse().map_err(|_| self.invalid(key, format!("`{text}` is not IP:PORT")))
+impl Problem {
+    pub(super) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
     }
 }
 
-/// The registry behind a URL, under the name that runtimes use for it.
-fn registry_at(server: Url) -> Registry {
-    let host = match (server.host_str(), server.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
-    };
-    let is_hub = [DOCKER_HUB.0, "registry-1.docker.io", "index.docker.io"].contains(&host.as_str());
-    if is_hub && let Ok(server) = Url::parse(DOCKER_HUB.1) {
-        return Registry { host: DOCKER_HUB.0.to_owned(), server };
-    }
-    Registry { host, server }
+type Checked<T> = Result<T, Problem>;
+
+pub(super) fn config(raw: &RawConfig, origin: &str) -> Result<Config, ConfigError> {
+    sections(raw).map_err(|Problem { key, problem }| ConfigError::Invalid {
+        origin: origin.to_owned(),
+        key,
+        problem,
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
+fn sections(raw: &RawConfig) -> Checked<Config> {
+    Ok(Config {
+        host: host(&raw.host)?,
+        manager: manager(&raw.manager)?,
+        cluster: cluster(&raw.cluster)?,
+        seed_peer: SeedPeerConfig { enable: raw.seed_peer.enable, cluster_id: raw.seed_peer.cluster_id },
+        mirror: mirror(&raw.mirror)?,
+        peer: peer(&raw.peer)?,
+        storage: storage(&raw.storage)?,
+        engine: choice(
+            "engine",
+            &raw.engine,
+            &[
+                ("auto", EngineChoice::Auto),
+                ("io_uring", EngineChoice::IoUring),
+                ("portable", EngineChoice::Portable),
+            ],
+        )?,
+        shaper: shaper(&raw.shaper)?,
+        metrics: MetricsConfig { addr: socket_addr("metrics.addr", &raw.metrics.addr)? },
+        api: api(&raw.api)?,
+        telemetry: telemetry(&raw.telemetry)?,
+        verify: choice(
+            "verify",
+            &raw.verify,
+            &[("streaming", Verify::Streaming), ("strict", Verify::Strict)],
+        )?,
+    })
+}
 
-    fn load(text: &str) -> Result<Config, String> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        Config::load(Some(file.path()), []).map_err(|error| error.to_string())
+fn host(raw: &RawHost) -> Checked<HostConfig> {
+    let hostname = if raw.hostname.is_empty() { machine_hostname()? } else { raw.hostname.clone() };
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if hostname.chars().count() > MAX_HOSTNAME_CHARS || !hostname.chars().all(legal) {
+        return Err(Problem::new(
+            "host.hostname",
+            format!(
+                "`{hostname}` is not a host name: letters, digits, `-`, `.` and `_`, at most {MAX_HOSTNAME_CHARS}"
+            ),
+        ));
     }
+    Ok(HostConfig {
+        hostname,
+        advertise_ip: advertise_ip(&raw.advertise_ip)?,
+        idc: idc(&raw.idc)?,
+        location: location(&raw.location)?,
+    })
+}
 
-    #[test]
-    fn the_defaults_are_those_of_the_contract() {
-        let config = load("").unwrap();
-        assert_eq!(config.mirror.addr.to_string(), "127.0.0.1:4001");
-        assert_eq!(config.peer.addr.to_string(), "0.0.0.0:4000");
-        assert_eq!(config.metrics.addr.to_string(), "127.0.0.1:4003");
-        assert_eq!(config.storage.capacity.0, 80 << 30);
-        assert_eq!(config.cluster.fallback, Fallback::Origin);
-        assert!(!config.host.hostname.is_empty() && config.shaper.yield_to_others);
+fn machine_hostname() -> Checked<String> {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| Problem::new("host.hostname", "not set, and this machine has no readable host name"))
+}
+
+fn advertise_ip(text: &str) -> Checked<Option<IpAddr>> {
+    const KEY: &str = "host.advertiseIP";
+    if text.is_empty() {
+        return Ok(None);
     }
-
-    #[test]
-    fn the_example_of_the_design_is_understood() {
-        let config = load(include_str!("../../../deploy/config/daemon.yaml")).unwrap();
-        assert_eq!(config.mirror.registries[0].host, "docker.io");
-        let named = "mirror: { registries: ['https://quay.io', {host: 'r.lan:5000', server: 'http://10.0.0.1:5000'}] }";
-        let registries = load(named).unwrap().mirror.registries;
-        assert_eq!(
-            registries[0],
-            Registry { host: "quay.io".into(), server: "https://quay.io".parse().unwrap() }
-        );
-        assert_eq!(registries[1].server.as_str(), "http://10.0.0.1:5000/");
+    let ip: IpAddr = text.parse().map_err(|_| Problem::new(KEY, format!("`{text}` is not an IP address")))?;
+    let ip = ip.to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    if ip.is_unspecified() || ip.is_multicast() || broadcast {
+        return Err(Problem::new(KEY, format!("`{text}` is not an address other nodes can connect to")));
     }
+    Ok(Some(ip))
+}
 
-    #[test]
-    fn what_is_wrong_is_named() {
-        let cases = [
-            ("mirror: { adr: x }", "adr"),
-            ("mirror: { addr: here }", "mirror.addr: `here` is not IP:PORT"),
-            ("host: { advertiseIP: 10.0.0.300 }", "host.advertiseIP: `10.0.0.300`"),
-            ("host: { advertiseIP: 0.0.0.0 }", "no address of one node"),
-            ("host: { location: 'a||b' }", "host.location"),
-            ("host: { idc: 'a|b' }", "host.idc"),
-            ("mirror: { registries: ['ftp://x'] }", "mirror.registries: `ftp://x`"),
-            ("mirror: { registries: ['https://x/path'] }", "not http(s)://HOST"),
-            ("mirror: { registries: ['https://u:p@x'] }", "not http(s)://HOST"),
-            ("mirror: { registries: ['https://x', 'https://x'] }", "twice"),
-            ("storage: { dir: here }", "storage.dir"),
-            ("storage: { capacity: 3 sheep }", "3 sheep"),
-            ("engine: warp", "warp"),
-            ("shaper: { uploadLimit: 10Mbps }", "shaper.uploadLimit"),
-            ("manager: { addrs: ['https://m:1'] }", "only http://"),
-        ];
-        for (text, expected) in cases {
-            let error = load(text).unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
+fn idc(text: &str) -> Checked<String> {
+    let text = text.trim();
+    if text.contains('|') {
+        let problem = format!("`{text}` names several: a node is in one (a cluster's scope may list more)");
+        return Err(Problem::new("host.idc", problem));
+    }
+    if !text.is_empty() {
+        element("host.idc", text)?;
+    }
+    Ok(text.to_owned())
+}
+
+fn location(text: &str) -> Checked<String> {
+    const KEY: &str = "host.location";
+    if text.trim().is_empty() {
+        return Ok(String::new());
+    }
+    let elements: Vec<_> = text.split('|').map(str::trim).collect();
+    if elements.len() > MAX_LOCATION_ELEMENTS {
+        let problem = format!("`{text}` has {} elements, at most {MAX_LOCATION_ELEMENTS}", elements.len());
+        return Err(Problem::new(KEY, problem));
+    }
+    elements.iter().try_for_each(|part| element(KEY, part))?;
+    Ok(elements.join("|"))
+}
+
+fn element(key: &str, text: &str) -> Checked<()> {
+    if text.is_empty() {
+        return Err(Problem::new(key, "has an empty element: write for example `asia|cn|hangzhou`"));
+    }
+    if text.chars().count() > MAX_ELEMENT_CHARS || text.chars().any(char::is_control) {
+        let problem =
+            format!("`{}` is not a name of at most {MAX_ELEMENT_CHARS} characters", text.escape_debug());
+        return Err(Problem::new(key, problem));
+    }
+    Ok(())
+}
+
+fn manager(raw: &RawManager) -> Checked<ManagerConfig> {
+    let mut addrs = Vec::with_capacity(raw.addrs.len());
+    for (index, text) in raw.addrs.iter().enumerate() {
+        let key = format!("manager.addrs[{index}]");
+        let url = base_url(&key, text)?;
+        let addr = url.as_str().trim_end_matches('/').to_owned();
+        if addrs.contains(&addr) {
+            return Err(Problem::new(key, format!("`{text}` is listed twice")));
+        }
+        addrs.push(addr);
+    }
+    Ok(ManagerConfig { addrs })
+}
+
+fn cluster(raw: &RawCluster) -> Checked<ClusterConfig> {
+    let known = [("origin", Fallback::Origin), ("default", Fallback::Default)];
+    Ok(ClusterConfig { id: raw.id, fallback: choice("cluster.fallback", &raw.fallback, &known)? })
+}
+
+fn mirror(raw: &RawMirror) -> Checked<MirrorConfig> {
+    Ok(MirrorConfig {
+        addr: socket_addr("mirror.addr", &raw.addr)?,
+        registries: registry::allow_list(&raw.registries)?,
+    })
+}
+
+fn peer(raw: &RawPeer) -> Checked<PeerConfig> {
+    Ok(PeerConfig {
+        addr: socket_addr("peer.addr", &raw.addr)?,
+        tls: choice("peer.tls", &raw.tls, &[("auto", PeerTls::Auto), ("off", PeerTls::Off)])?,
+    })
+}
+
+fn storage(raw: &RawStorage) -> Checked<StorageConfig> {
+    if !raw.dir.starts_with('/') {
+        return Err(Problem::new("storage.dir", format!("`{}` is not an absolute path", raw.dir)));
+    }
+    Ok(StorageConfig { dir: PathBuf::from(&raw.dir), capacity: raw.capacity })
+}
+
+fn shaper(raw: &RawShaper) -> Checked<ShaperConfig> {
+    let known = [("auto", ShaperMode::Auto), ("off", ShaperMode::Off)];
+    Ok(ShaperConfig {
+        mode: choice("shaper.mode", &raw.mode, &known)?,
+        upload_limit: raw.upload_limit,
+        per_peer_limit: raw.per_peer_limit,
+        download_limit: raw.download_limit,
+        origin_limit: raw.origin_limit,
+        yield_to_others: raw.yield_to_others,
+    })
+}
+
+fn api(raw: &RawApi) -> Checked<ApiConfig> {
+    const KEY: &str = "api.socket";
+    if raw.socket.is_empty() {
+        return Ok(ApiConfig { socket: None });
+    }
+    if !raw.socket.starts_with('/') || raw.socket.ends_with('/') {
+        return Err(Problem::new(KEY, format!("`{}` is not an absolute path of a socket", raw.socket)));
+    }
+    if raw.socket.len() > MAX_SOCKET_PATH_BYTES {
+        let problem = format!("`{}` is longer than {MAX_SOCKET_PATH_BYTES} bytes", raw.socket);
+        return Err(Problem::new(KEY, problem));
+    }
+    Ok(ApiConfig { socket: Some(PathBuf::from(&raw.socket)) })
+}
+
+fn telemetry(raw: &RawTelemetry) -> Checked<TelemetryConfig> {
+    if !raw.otlp_endpoint.is_empty() {
+        let url = Url::parse(&raw.otlp_endpoint).map_err(|error| {
+            Problem::new("telemetry.otlpEndpoint", format!("`{}`: {error}", raw.otlp_endpoint))
+        })?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Problem::new("telemetry.otlpEndpoint", format!("`{url}` is not an http(s) URL")));
         }
     }
+    let known = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Ok(TelemetryConfig {
+        otlp_endpoint: raw.otlp_endpoint.clone(),
+        log_format: choice("telemetry.logFormat", &raw.log_format, &known)?,
+    })
+}
 
-    #[test]
-    fn every_key_has_its_variable() {
-        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let environment = [variable("HAWKER_HOST_IDC", "dc-7"), variable("HAWKER_STORAGE_CAPACITY", "1GiB")];
-        let config = Config::load(None, environment).unwrap();
-        assert_eq!((config.host.idc.as_str(), config.storage.capacity.0), ("dc-7", 1 << 30));
+/// `http(s)://host[:port]` and nothing more.
+pub(super) fn base_url(key: &str, text: &str) -> Checked<Url> {
+    let refuse = |why: &str| Problem::new(key, format!("`{text}` {why}"));
+    if !text.contains("://") {
+        return Err(refuse("has no scheme: write for example `https://ghcr.io`"));
     }
+    let url = Url::parse(text).map_err(|error| refuse(&format!("is not a URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("has another scheme than http or https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Problem::new(key, "has a user or password in the URL: credentials don't belong here"));
+    }
+    if !matches!(url.path(), "" | "/") {
+        return Err(refuse("has a path: host and port alone are allowed"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("has a query or fragment: host and port alone are allowed"));
+    }
+    Ok(url)
+}
+
+fn socket_addr(key: &str, text: &str) -> Checked<SocketAddr> {
+    text.parse().map_err(|_| {
+        Problem::new(key, format!("`{text}` is not IP:port, for example `127.0.0.1:4001` or `[::1]:4001`"))
+    })
+}
+
+fn choice<T: Copy>(key: &str, given: &str, known: &[(&str, T)]) -> Checked<T> {
+    known.iter().find(|(name, _)| *name == given).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        Problem::new(key, format!("`{given}` is unknown: {}", names.join(", ")))
+    })
 }

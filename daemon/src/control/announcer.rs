@@ -26,8 +26,12 @@ impl Announcer {
     pub(super) fn attach(&self) -> mpsc::Receiver<Notice> {
         let (sender, receiver) = mpsc::channel(QUEUE_NOTICES);
         *self.queue.lock() = Some(sender);
-        self.connected.send_replace(true);
         receiver
+    }
+
+    /// The scheduler was told everything that holds.
+    pub(super) fn introduced(&self) {
+        self.connected.send_replace(true);
     }
 
     pub(super) fn detach(&self) {

@@ -121,6 +121,7 @@ impl Link {
         }
         let notices = self.announcer.attach();
         self.swarm.order(Order::Connected);
+        self.announcer.introduced();
         tokio::select! {
             error = receive(&mut incoming, &self.swarm) => Err(error),
             error = send(notices, outgoing) => Err(error),

@@ -15,8 +15,10 @@ pub trait Blobs: Send + Sync + 'static {
     /// Opens a blob: returns once its size is known and somebody was found who has or can fetch it.
     fn open(&self, request: BlobRequest) -> BoxFuture<'_, Result<Box<dyn Blob>, OpenError>>;
 
-    /// Whether it is here, whole.
-    fn holds(&self, task: &TaskId) -> bool;
+    /// Size of a blob that is wholly held here; never asks anybody. A HEAD is answered from it.
+    fn held_size(&self, _task: &TaskId) -> Option<u64> {
+        None
+    }
 }
 
 /// What to open, and where it comes from when no peer has it.
@@ -29,7 +31,7 @@ pub struct BlobRequest {
 }
 
 /// An opened blob. Dropping it (and its readers) tells the swarm that nobody here wants it any more.
-pub trait Blob: Send + Sync {
+pub trait Blob: Send {
     /// Bytes in all.
     fn size(&self) -> u64;
     /// Reads a part; `range` lies within the size.

@@ -1,89 +1,71 @@
-//! What only the registry can answer: tags, and whether something exists. Passed on with the
-//! caller's credentials, and back with the headers that matter.
+//! What passes to the registry as it is: tags, and the size of blobs that are not held here.
 //!
-//! Invariant: nothing of it is kept; a passed answer is bounded in size and time to its first byte.
+//! Invariant: the caller's credentials go to the registry that was asked for, and only headers named
+//! here come back.
 
-use super::answer::{Refusal, relayed};
-use super::{FIRST_BYTE_LIMIT, Mirror, Permit};
-use crate::origin::{Answer, OriginError};
+use super::refusal::{Refusal, passed_on};
+use super::request::{API_VERSION, CONTENT_DIGEST, Get, NAMESPACE};
+use super::{MAX_MANIFEST_BYTES, Mirror};
+use crate::origin::{OriginBody, PassRequest};
 use axum::body::Body;
-use bytes::Bytes;
-use futures::stream;
-use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, WWW_AUTHENTICATE,
-};
-use http::{Method, Request, Response};
-use std::io;
-use std::time::Duration;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, header};
 
-/// Largest passed body, bytes: manifests.
-const MAX_BODY_BYTES: u64 = 8 << 20;
-/// Time without a byte of a passed body.
-const IDLE_LIMIT: Duration = Duration::from_secs(15);
-/// Of the request.
-const PASSED_ON: [HeaderName; 2] = [ACCEPT, AUTHORIZATION];
-/// Of the answer.
-const PASSED_BACK: [HeaderName; 6] = [
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    ETAG,
-    WWW_AUTHENTICATE,
-    HeaderName::from_static("docker-content-digest"),
-    HeaderName::from_static("docker-distribution-api-version"),
+/// Headers of the registry's answer that mean something to a runtime.
+const RELAYED: [HeaderName; 8] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::WWW_AUTHENTICATE,
+    header::ACCEPT_RANGES,
+    CONTENT_DIGEST,
+    API_VERSION,
 ];
 
 impl Mirror {
-    pub(super) async fn pass(
-        &self,
-        registry: &str,
-        path: &str,
-        request: Request<Body>,
-        permit: Permit,
-    ) -> Result<Response<Body>, Refusal> {
-        let method = request.method().clone();
-        let headers = selected(request.headers(), &PASSED_ON);
-        let passing = self.origin.pass(method.clone(), registry, path, headers);
-        let passed = tokio::time::timeout(FIRST_BYTE_LIMIT, passing).await;
-        let answer = passed.map_err(|_| Refusal::TooSlow { seconds: FIRST_BYTE_LIMIT.as_secs() })??;
-        let status = answer.response.status();
-        if !status.is_success() && relayed(status.as_u16()) != status {
-            // Not for the runtime's eyes: it goes to the registry itself, and sees for itself.
-            return Err(Refusal::Origin(OriginError::Status {
-                registry: registry.to_owned(),
-                status: status.as_u16(),
-                what: path.to_owned(),
-                challenge: None,
-                body: Bytes::new(),
-            }));
+    pub(super) async fn pass(&self, get: &Get, reference: &str) -> Result<Response, Refusal> {
+        let request = PassRequest {
+            method: get.method.clone(),
+            object: get.object.clone(),
+            reference: reference.to_owned(),
+            accept: get.accept.clone(),
+            credentials: get.credentials.clone(),
+        };
+        let mut answer = get.in_time(self.origin.fetch(&request)).await??;
+        let registry = &get.object.registry;
+        let Some(status) = passed_on(answer.status) else {
+            let message = format!("{registry} answered {} for {reference}", answer.status);
+            return Err(Refusal::elsewhere("origin_error", message));
+        };
+        let bytes = get.in_time(bounded(&mut answer.body)).await??;
+        let mut response = Response::new(Body::from(bytes.clone()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        for name in RELAYED {
+            for value in answer.headers.get_all(&name) {
+                headers.append(&name, value.clone());
+            }
         }
-        let mut back = Response::new(Body::empty());
-        *back.status_mut() = status;
-        *back.headers_mut() = selected(answer.response.headers(), &PASSED_BACK);
-        if method != Method::HEAD {
-            *back.body_mut() = Body::from_stream(stream::try_unfold((answer, permit, 0), bounded));
+        if get.method != Method::HEAD {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         }
-        Ok(back)
+        if let Ok(registry) = HeaderValue::from_str(registry) {
+            headers.insert(NAMESPACE, registry);
+        }
+        Ok(response)
     }
 }
 
-fn selected(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
-    let mut to = HeaderMap::new();
-    for name in names {
-        for value in from.get_all(name) {
-            to.append(name, value.clone());
+async fn bounded(body: &mut OriginBody) -> Result<Bytes, Refusal> {
+    let mut all = BytesMut::new();
+    while let Some(chunk) = body.chunk().await? {
+        all.extend_from_slice(&chunk);
+        if all.len() as u64 > MAX_MANIFEST_BYTES {
+            let message = format!("the registry sent more than {MAX_MANIFEST_BYTES} bytes for a manifest");
+            return Err(Refusal::elsewhere("too_large", message));
         }
     }
-    to
-}
-
-type Passing = (Answer, Permit, u64);
-
-async fn bounded((mut answer, permit, sent): Passing) -> io::Result<Option<(Bytes, Passing)>> {
-    let chunk = tokio::time::timeout(IDLE_LIMIT, answer.response.chunk()).await?.map_err(io::Error::other)?;
-    let Some(chunk) = chunk else { return Ok(None) };
-    let sent = sent + chunk.len() as u64;
-    if sent > MAX_BODY_BYTES {
-        return Err(io::Error::other(format!("the registry sends more than {MAX_BODY_BYTES} bytes")));
-    }
-    Ok(Some((chunk, (answer, permit, sent))))
+    Ok(all.freeze())
 }

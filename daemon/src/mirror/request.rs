@@ -1,140 +1,138 @@
-//! What a runtime asks for: path and `?ns=` taken apart and checked.
+//! One request for content: what is wanted, where it comes from, until when a head must be sent; and the
+//! head of its answer.
 //!
-//! Invariant: what comes out is well formed and on the allow-list; nothing of the path is used as it came.
+//! Invariant: the registry of a [`Get`] is on the allow-list.
 
-use super::answer::Refusal;
-use crate::origin::{ObjectKind, OriginClient, OriginObject};
+use super::range::Wanted;
+use super::refusal::Refusal;
+use super::route::{Reference, Route};
+use crate::config::canonical_host;
+use crate::origin::{Credentials, ObjectKind, OriginClient, OriginObject, name};
+use axum::body::Body;
+use axum::response::Response;
 use hawker_api::task::TaskId;
-use http::{Method, Uri};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use std::ops::Range;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
-/// Longest repository name (OCI distribution specification).
-const MAX_NAME_BYTES: usize = 255;
-/// Longest tag.
-const MAX_TAG_BYTES: usize = 128;
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// The registry that was mirrored, as the distribution specification's "registry proxying" has it.
+pub(super) const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
-#[derive(Debug)]
-pub(super) enum Resource {
-    /// `/v2/`
-    Base,
-    Health,
-    /// By digest: through the swarm.
-    Content(Wanted),
-    /// By tag: the registry's to answer.
-    Passed {
-        registry: String,
-        path: String,
-    },
-}
-
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) task: TaskId,
+pub(super) struct Get {
+    pub(super) method: Method,
     pub(super) object: OriginObject,
+    pub(super) reference: Reference,
+    pub(super) wanted: Wanted,
+    pub(super) accept: Vec<HeaderValue>,
+    pub(super) credentials: Credentials,
+    /// Until when a head must be sent, and how long that was.
+    pub(super) deadline: Instant,
+    pub(super) limit: Duration,
+    /// Ends with the answer's body.
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
-pub(super) fn parse(method: &Method, uri: &Uri, origin: &OriginClient) -> Result<Resource, Refusal> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Refusal::Unsupported { what: format!("{method}: this is a pull-through mirror") });
+impl Get {
+    pub(super) fn new(
+        request: &Parts,
+        route: Route<'_>,
+        origin: &OriginClient,
+        limit: Duration,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, Refusal> {
+        let Route::Content { name, kind, reference } = route else {
+            return Err(Refusal::no_such_path(request.uri.path()));
+        };
+        let headers = &request.headers;
+        let mut ranges = headers.get_all(header::RANGE).iter();
+        let range = ranges.next().filter(|_| ranges.next().is_none());
+        Ok(Self {
+            method: request.method.clone(),
+            object: object(name, kind, request.uri.query(), origin)?,
+            reference,
+            wanted: Wanted::parse(range.and_then(|value| value.to_str().ok())),
+            accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
+            credentials: Credentials::from_headers(headers),
+            deadline: Instant::now() + limit,
+            limit,
+            permit,
+        })
     }
-    let path = uri.path();
-    match path {
-        "/healthz" => return Ok(Resource::Health),
-        "/v2" | "/v2/" => return Ok(Resource::Base),
-        _ => {}
-    }
-    let unsupported = || Refusal::Unsupported { what: path.chars().take(MAX_NAME_BYTES).collect() };
-    let rest = path.strip_prefix("/v2/").ok_or_else(unsupported)?;
-    let (kind, name, reference) = split(rest).ok_or_else(unsupported)?;
-    if !is_name(name) {
-        return Err(Refusal::Name { name: name.chars().take(MAX_NAME_BYTES).collect() });
-    }
-    let is_tag = kind == ObjectKind::Manifest && !reference.contains(':');
-    if is_tag && !is_tag_name(reference) {
-        return Err(Refusal::Tag { tag: reference.chars().take(MAX_TAG_BYTES).collect() });
-    }
-    let registry = registry(uri, origin)?;
-    if is_tag {
-        return Ok(Resource::Passed { registry, path: path.to_owned() });
-    }
-    let task = reference.parse().map_err(Refusal::Digest)?;
-    let repository = name.to_owned();
-    Ok(Resource::Content(Wanted { task, object: OriginObject { registry, repository, kind } }))
-}
 
-fn split(rest: &str) -> Option<(ObjectKind, &str, &str)> {
-    let (front, reference) = rest.rsplit_once('/')?;
-    let (name, kind) = front.rsplit_once('/')?;
-    match kind {
-        "blobs" => Some((ObjectKind::Blob, name, reference)),
-        "manifests" => Some((ObjectKind::Manifest, name, reference)),
-        _ => None,
+    /// `f` if it ends before the head must be sent.
+    pub(super) async fn in_time<T>(&self, f: impl Future<Output = T>) -> Result<T, Refusal> {
+        tokio::time::timeout_at(self.deadline, f).await.map_err(|_| Refusal::too_slow(self.limit))
     }
 }
 
-fn registry(uri: &Uri, origin: &OriginClient) -> Result<String, Refusal> {
-    let query = uri.query().unwrap_or_default();
-    let ns = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "ns");
-    let registry = match ns {
-        Some((_, ns)) => ns.into_owned(),
-        None => origin.only_registry().ok_or(Refusal::NoRegistry)?.to_owned(),
+/// Which registry: `?ns=`, else the name's first element, else the only one there is.
+fn object(
+    name: &str,
+    kind: ObjectKind,
+    query: Option<&str>,
+    origin: &OriginClient,
+) -> Result<OriginObject, Refusal> {
+    let object = |registry: &str, repository: &str| {
+        if !name::is_repository(repository) {
+            return Err(Refusal::name(repository));
+        }
+        Ok(OriginObject { registry: canonical_host(registry), repository: repository.to_owned(), kind })
     };
-    if !origin.allows(&registry) {
-        return Err(Refusal::Denied { registry: registry.chars().take(MAX_NAME_BYTES).collect() });
-    }
-    Ok(registry)
-}
-
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*`
-fn is_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_BYTES && name.split('/').all(is_component)
-}
-
-fn is_component(component: &str) -> bool {
-    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators = component.split(alphanumeric).filter(|separator| !separator.is_empty());
-    let allowed =
-        |separator: &str| matches!(separator, "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
-    component.starts_with(alphanumeric) && component.ends_with(alphanumeric) && { separators }.all(allowed)
-}
-
-/// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
-fn is_tag_name(tag: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= MAX_TAG_BYTES && tag.starts_with(word) && tag.chars().all(|c| word(c) || ".-".contains(c))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn names_are_those_of_the_specification() {
-        for name in ["a", "library/alpine", "a.b_c__d-e---f/0", "x/y/z"] {
-            assert!(is_name(name), "{name}");
+    let mut parameters = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    if let Some((_, registry)) = parameters.find(|(key, _)| key == "ns") {
+        if !origin.allows(&registry) {
+            return Err(Refusal::not_allowed(&registry));
         }
-        for name in
-            ["", "A", "a//b", "/a", "a/", "..", "a/../b", "a..b", "a___b", "-a", "a-", "a%2e", "a b", "ä"]
-        {
-            assert!(!is_name(name), "{name}");
-        }
-        assert!(!is_name(&"a".repeat(256)));
+        return object(&registry, name);
     }
-
-    #[test]
-    fn tags_are_those_of_the_specification() {
-        assert!(is_tag_name("latest") && is_tag_name("_v1.2-rc") && is_tag_name(&"t".repeat(128)));
-        for tag in ["", ".x", "-x", "a/b", "a%41", &"t".repeat(129)] {
-            assert!(!is_tag_name(tag), "{tag}");
-        }
+    if let Some((host, repository)) = name.split_once('/').filter(|(host, _)| origin.allows(host)) {
+        return object(host, repository);
     }
+    object(origin.only_registry().ok_or_else(Refusal::which_registry)?, name)
+}
 
-    proptest! {
-        #[test]
-        fn an_accepted_name_cannot_leave_its_directory(name in "[a-z0-9./_%-]{0,30}") {
-            if is_name(&name) {
-                prop_assert!(!name.contains("..") && !name.contains("//") && !name.starts_with('/'));
+/// The head of an answer with content addressed by `task`; the body is the caller's.
+pub(super) struct Head {
+    pub(super) content_type: HeaderValue,
+    /// Of the whole object; `None`: not known before its end.
+    pub(super) size: Option<u64>,
+    /// 206 with this part of it.
+    pub(super) part: Option<Range<u64>>,
+}
+
+impl Head {
+    pub(super) fn answer(&self, get: &Get, task: &TaskId, body: Body) -> Response {
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        let mut text = |name, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
             }
+        };
+        text(CONTENT_DIGEST, task.to_string());
+        text(header::ETAG, format!("\"{task}\""));
+        text(NAMESPACE, get.object.registry.clone());
+        let length = self.part.as_ref().map(|part| part.end - part.start).or(self.size);
+        if let Some(length) = length {
+            text(header::CONTENT_LENGTH, length.to_string());
         }
+        if let Some(part) = &self.part {
+            let size = self.size.map_or_else(|| "*".to_owned(), |size| size.to_string());
+            text(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", part.start, part.end - 1));
+        }
+        headers.insert(header::CONTENT_TYPE, self.content_type.clone());
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        if get.object.kind == ObjectKind::Blob {
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        }
+        if self.part.is_some() {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        response
     }
 }

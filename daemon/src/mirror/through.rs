@@ -1,98 +1,175 @@
-//! Straight from the origin to the runtime, for blobs that cannot be kept here (full disk, too many
-//! downloads): slower for the cluster, never worse for this node than having no mirror.
+//! Stream-through: from the origin straight to the runtime, for what cannot be stored here.
 //!
-//! Invariant: the last [`HELD_BACK_BYTES`] of a whole blob go out only after its digest matched. Parts
-//! cannot be checked here; the runtime checks the whole.
+//! A whole object is hashed on its way, and its end held back until the digest matched. A part of one
+//! cannot be checked against the digest of the whole: it is passed as it comes, as if no mirror stood between, and
+//! the runtime's own check of the whole decides. Nothing that goes this way is stored or served.
+//!
+//! Invariant: of a whole object that does not match, the last bytes are never sent.
 
-use super::answer::Refusal;
+use super::Mirror;
 use super::blobs::{BlobReader, ReadError};
-use super::{Mirror, Permit, content};
+use super::body;
+use super::range::Wanted;
+use super::refusal::Refusal;
+use super::request::{Get, Head};
 use crate::metrics::{Metrics, Source};
-use crate::origin::{Credentials, OriginBody, OriginObject};
-use crate::peer::request::ByteRange;
-use crate::swarm::Hasher;
+use crate::origin::OriginBody;
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use hawker_api::task::TaskId;
-use http::Response;
+use hawker_api::task::{Algorithm, TaskId};
+use http::HeaderValue;
+use sha2::{Digest, Sha256, Sha512};
 use std::collections::VecDeque;
+use std::ops::Range;
 
-/// As much as a piece: what a download holds back, too.
+/// Bytes held back until the digest matched (and at most one chunk more): a piece.
 const HELD_BACK_BYTES: usize = 4 << 20;
 
-pub(super) async fn answer(
+pub(super) async fn blob(
     mirror: &Mirror,
-    task: &TaskId,
-    object: &OriginObject,
-    credentials: &Credentials,
-    range: Option<ByteRange>,
-    permit: Permit,
-) -> Result<Response<Body>, Refusal> {
-    let asked = match range {
-        Some(ByteRange::From(start)) => Some(start..u64::MAX),
-        Some(ByteRange::FromTo(start, last)) => Some(start..last.saturating_add(1)),
-        // A suffix needs the size; the whole is as good an answer (RFC 9110 §14.2).
-        Some(ByteRange::Suffix(_)) | None => None,
+    get: Get,
+    task: TaskId,
+    reason: &'static str,
+) -> Result<Response, Refusal> {
+    mirror.metrics.fallback(reason);
+    let range = asked(get.wanted);
+    let origin = get.in_time(mirror.origin.open(&get.object, &task, &get.credentials, range)).await??;
+    let head = Head {
+        content_type: HeaderValue::from_static("application/octet-stream"),
+        size: origin.total(),
+        part: part(&origin, get.wanted),
     };
-    let body = mirror.origin.open(object, task, credentials, asked).await?;
-    let (total, (start, end)) = (body.total(), body.range());
-    let whole = start == 0 && end == total;
-    let part = match end {
-        Some(end) if !whole => Some(start..end),
-        _ => None,
+    let metrics = Some(mirror.metrics.clone());
+    let reader: Box<dyn BlobReader> = if covers_all(&origin) {
+        Box::new(Verified::new(origin, &task, metrics))
+    } else {
+        Box::new(Unverified { body: origin, metrics })
     };
-    let hasher = whole.then(|| Hasher::new(task));
-    let (metrics, held, held_bytes) = (mirror.metrics.clone(), VecDeque::new(), 0);
-    let reader = Through { body, task: *task, hasher, metrics, held, held_bytes, ended: false };
-    let body = content::streamed(Box::new(reader), permit);
-    Ok(content::head(task, total, part, "application/octet-stream", body))
+    let begun = body::begin(reader, (), &get, mirror.limits.body_idle).await?;
+    let mut response = head.answer(&get, &task, Body::empty());
+    *response.body_mut() = begun.into_body(get.permit);
+    Ok(response)
 }
 
-struct Through {
+/// What to ask the origin for: the whole where that is what the runtime gets anyway, and where it wants
+/// the last bytes: which those are is not known before the size is, and a range may be ignored.
+fn asked(wanted: Wanted) -> Option<Range<u64>> {
+    match wanted {
+        Wanted::Whole | Wanted::Last(_) | Wanted::From { first: 0, last: None } => None,
+        Wanted::From { first, last } => Some(first..last.map_or(u64::MAX, |last| last.saturating_add(1))),
+    }
+}
+
+fn covers_all(body: &OriginBody) -> bool {
+    match body.range() {
+        (0, Some(end)) => body.total() == Some(end),
+        (0, None) => body.total().is_none(),
+        _ => false,
+    }
+}
+
+/// Which part the answer says it is; `None`: the whole, with 200.
+fn part(body: &OriginBody, wanted: Wanted) -> Option<Range<u64>> {
+    let (start, end) = body.range();
+    let range = start..end?;
+    let ranged = !covers_all(body) || wanted == Wanted::From { first: 0, last: None };
+    (ranged && range.start < range.end).then_some(range)
+}
+
+/// A whole object, hashed as it passes.
+pub(super) struct Verified {
     body: OriginBody,
-    task: TaskId,
-    /// `None`: a part.
-    hasher: Option<Hasher>,
-    metrics: Metrics,
+    hash: Hash,
+    digest: Vec<u8>,
     held: VecDeque<Bytes>,
     held_bytes: usize,
-    ended: bool,
+    matched: bool,
+    metrics: Option<Metrics>,
 }
 
-impl Through {
-    async fn step(&mut self) -> Result<Option<Bytes>, ReadError> {
-        while !self.ended && self.held_bytes <= HELD_BACK_BYTES {
+impl Verified {
+    /// Counts what it gives as delivered where `metrics` are given.
+    pub(super) fn new(body: OriginBody, task: &TaskId, metrics: Option<Metrics>) -> Self {
+        let hash = match task.algorithm() {
+            Algorithm::Sha256 => Hash::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
+        };
+        let digest = task.digest().to_vec();
+        Self { body, hash, digest, held: VecDeque::new(), held_bytes: 0, matched: false, metrics }
+    }
+
+    async fn advance(&mut self) -> Result<Option<Bytes>, ReadError> {
+        while !self.matched && self.held_bytes < HELD_BACK_BYTES + self.held.front().map_or(1, Bytes::len) {
             match self.body.chunk().await? {
-                Some(chunk) => {
-                    let Some(hasher) = &mut self.hasher else { return Ok(Some(self.given(chunk))) };
-                    hasher.update(&chunk);
-                    self.held_bytes += chunk.len();
-                    self.held.push_back(chunk);
+                Some(bytes) => {
+                    self.hash.update(&bytes);
+                    self.held_bytes += bytes.len();
+                    self.held.push_back(bytes);
                 }
+                None if self.hash.matches(&self.digest) => self.matched = true,
                 None => {
-                    self.ended = true;
-                    let matched =
-                        self.hasher.take().is_none_or(|hasher| hasher.finish() == self.task.digest());
-                    if !matched {
-                        return Err(ReadError::Mismatch);
-                    }
+                    self.held.clear();
+                    return Err(ReadError::Mismatch);
                 }
             }
         }
-        let Some(chunk) = self.held.pop_front() else { return Ok(None) };
-        self.held_bytes -= chunk.len();
-        Ok(Some(self.given(chunk)))
-    }
-
-    fn given(&self, chunk: Bytes) -> Bytes {
-        self.metrics.delivered(Source::Origin, chunk.len() as u64);
-        chunk
+        let next = self.held.pop_front();
+        self.held_bytes -= next.as_ref().map_or(0, Bytes::len);
+        Ok(next)
     }
 }
 
-impl BlobReader for Through {
+impl BlobReader for Verified {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, ReadError>> {
-        Box::pin(self.step())
+        Box::pin(async {
+            let next = self.advance().await?;
+            count(self.metrics.as_ref(), next.as_ref());
+            Ok(next)
+        })
+    }
+}
+
+/// A part of an object, as it comes.
+struct Unverified {
+    body: OriginBody,
+    metrics: Option<Metrics>,
+}
+
+impl BlobReader for Unverified {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, ReadError>> {
+        Box::pin(async {
+            let next = self.body.chunk().await?;
+            count(self.metrics.as_ref(), next.as_ref());
+            Ok(next)
+        })
+    }
+}
+
+fn count(metrics: Option<&Metrics>, bytes: Option<&Bytes>) {
+    if let (Some(metrics), Some(bytes)) = (metrics, bytes) {
+        metrics.delivered(Source::Origin, bytes.len() as u64);
+    }
+}
+
+enum Hash {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hash {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hash) => hash.update(bytes),
+            Self::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    fn matches(&mut self, digest: &[u8]) -> bool {
+        match self {
+            Self::Sha256(hash) => hash.finalize_reset().as_slice() == digest,
+            Self::Sha512(hash) => hash.finalize_reset().as_slice() == digest,
+        }
     }
 }

@@ -1,134 +1,135 @@
-//! A body on its way from a registry, held to what its head announced.
+//! A body on its way from an origin, counted against what was announced.
 //!
-//! Invariant: a clean end means exactly the announced bytes came.
+//! Invariant: [`OriginBody::chunk`] says "end" only after exactly the announced number of bytes.
 
-use super::{Answer, IDLE_LIMIT, OriginError, What};
+use super::OriginError;
+use super::request::{Ask, chain};
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, HeaderMap};
-use std::ops::Range;
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// Bytes of one object.
+/// A body on its way. It holds one of its registry's permits until dropped.
 pub struct OriginBody {
-    /// `None`: an empty object, nothing to read.
-    answer: Option<Answer>,
-    what: What,
-    total: Option<u64>,
-    start: u64,
-    end: Option<u64>,
-    position: u64,
+    registry: String,
+    what: String,
+    expected: Expected,
+    got: u64,
+    idle: Duration,
+    /// `None`: ended, well or not. The permit goes with the connection.
+    source: Option<(reqwest::Response, OwnedSemaphorePermit)>,
+}
+
+/// What the head announced, bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) start: u64,
+    pub(super) length: Option<u64>,
+    pub(super) total: Option<u64>,
 }
 
 impl OriginBody {
-    /// Reads the head: which bytes of what size these are.
-    pub(super) fn new(answer: Answer, what: What, asked: Option<Range<u64>>) -> Result<Self, OriginError> {
-        let length = answer.response.content_length();
-        if answer.response.status() == http::StatusCode::OK {
-            let body = Self { answer: Some(answer), what, total: length, start: 0, end: length, position: 0 };
-            return Ok(body);
-        }
-        let range = content_range(answer.response.headers());
-        let Some((start, end, total)) = range else {
-            return Err(what.failed("the answer 206 has no usable Content-Range".to_owned()));
-        };
-        let asked = asked.unwrap_or(0..u64::MAX);
-        let wanted_end = total.map_or(asked.end, |total| asked.end.min(total));
-        if start != asked.start || (asked.end != u64::MAX && end != wanted_end) {
-            let detail =
-                format!("bytes {start}-{end} came where {}-{wanted_end} were asked for", asked.start);
-            return Err(what.failed(detail));
-        }
-        if length.is_some_and(|length| length != end - start) {
-            let (expected, got) = (end - start, length.unwrap_or(0));
-            return Err(OriginError::Length { registry: what.registry, what: what.what, expected, got });
-        }
-        Ok(Self { answer: Some(answer), what, total, start, end: Some(end), position: start })
+    pub(super) fn new(
+        ask: &Ask<'_>,
+        response: reqwest::Response,
+        permit: OwnedSemaphorePermit,
+        expected: Expected,
+        idle: Duration,
+    ) -> Self {
+        let source = Some((response, permit));
+        Self { expected, idle, source, ..Self::empty(ask) }
     }
 
-    pub(super) fn empty(what: What) -> Self {
-        Self { answer: None, what, total: Some(0), start: 0, end: Some(0), position: 0 }
+    pub(super) fn empty(ask: &Ask<'_>) -> Self {
+        Self {
+            registry: ask.upstream.host.clone(),
+            what: ask.what.clone(),
+            expected: Expected { start: 0, length: Some(0), total: Some(0) },
+            got: 0,
+            idle: Duration::ZERO,
+            source: None,
+        }
     }
 
     /// Size of the whole object, where the origin said it.
+    #[must_use]
     pub fn total(&self) -> Option<u64> {
-        self.total
+        self.expected.total
     }
 
     /// Which bytes of the object this body is; the end is `None` where the length is unknown (chunked).
+    #[must_use]
     pub fn range(&self) -> (u64, Option<u64>) {
-        (self.start, self.end)
+        let Expected { start, length, .. } = self.expected;
+        (start, length.map(|length| start.saturating_add(length)))
     }
 
     /// The next bytes; `None` at a clean end with exactly the announced length.
     ///
+    /// Safe to cancel: no byte is lost. After an error or the end it is `None` for ever.
+    ///
     /// # Errors
-    /// `Failed` (also after 15 s without a byte), `Length`.
+    /// `Failed` (also after a named time without a byte), `Length`.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, OriginError> {
-        let Some(answer) = &mut self.answer else { return Ok(None) };
-        let read = tokio::time::timeout(IDLE_LIMIT, answer.response.chunk()).await;
-        let chunk = match read {
-            Err(_) => return Err(self.what.failed(format!("no byte for {} s", IDLE_LIMIT.as_secs()))),
-            Ok(Err(error)) => {
-                let detail =
-                    format!("the body ended after {} bytes: {}", self.position, super::chain(&error));
-                return Err(self.what.failed(detail));
+        loop {
+            let Some((response, _)) = &mut self.source else { return Ok(None) };
+            let next = tokio::time::timeout(self.idle, response.chunk()).await;
+            match self.account(next) {
+                // An empty frame is not the end.
+                Ok(Some(bytes)) if bytes.is_empty() => {}
+                Ok(Some(bytes)) => return Ok(Some(bytes)),
+                ended => {
+                    self.source = None;
+                    return ended;
+                }
             }
-            Ok(Ok(chunk)) => chunk,
-        };
-        self.position += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let wrong = match (&chunk, self.end) {
-            (Some(_), Some(end)) => self.position > end,
-            (None, Some(end)) => self.position != end,
-            (_, None) => false,
-        };
-        if wrong {
-            let expected = self.end.unwrap_or(0) - self.start;
-            let (registry, what) = (self.what.registry.clone(), self.what.what.clone());
-            return Err(OriginError::Length { registry, what, expected, got: self.position - self.start });
-        }
-        Ok(chunk)
-    }
-}
-
-/// `bytes */0`: there is nothing to satisfy any range with.
-pub(super) fn is_empty_object(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_RANGE).is_some_and(|value| value == "bytes */0")
-}
-
-/// Start, end (exclusive) and total of a `Content-Range` (RFC 9110 §14.4).
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
-    let (range, total) = text.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    let consistent = first <= last && total.is_none_or(|total| last < total);
-    consistent.then(|| Some((first, last.checked_add(1)?, total)))?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn parsed(text: &str) -> Option<(u64, u64, Option<u64>)> {
-        content_range(&HeaderMap::from_iter([(CONTENT_RANGE, text.parse().ok()?)]))
-    }
-
-    #[test]
-    fn content_ranges_are_read_strictly() {
-        assert_eq!(parsed("bytes 0-9/10"), Some((0, 10, Some(10))));
-        assert_eq!(parsed("bytes 5-9/*"), Some((5, 10, None)));
-        for text in
-            ["bytes 5-4/10", "bytes 0-10/10", "bytes */0", "lines 0-1/2", "bytes 0-18446744073709551615/*"]
-        {
-            assert_eq!(parsed(text), None, "{text}");
         }
     }
 
-    proptest! {
-        #[test]
-        fn no_header_panics(text in "[ -~]{0,40}") {
-            let _ = parsed(&text);
+    fn account(
+        &mut self,
+        next: Result<reqwest::Result<Option<Bytes>>, tokio::time::error::Elapsed>,
+    ) -> Result<Option<Bytes>, OriginError> {
+        match next {
+            Err(_) => Err(self.failed(format!("no byte for {:?}", self.idle))),
+            Ok(Err(error)) => Err(match self.expected.length {
+                Some(expected) if is_short(&error) => self.length(expected),
+                _ => self.failed(chain(&error.without_url())),
+            }),
+            Ok(Ok(None)) => match self.expected.length {
+                Some(expected) if expected != self.got => Err(self.length(expected)),
+                _ => Ok(None),
+            },
+            Ok(Ok(Some(bytes))) => {
+                self.got = self.got.saturating_add(bytes.len() as u64);
+                match self.expected.length {
+                    Some(expected) if self.got > expected => Err(self.length(expected)),
+                    _ => Ok(Some(bytes)),
+                }
+            }
         }
     }
+
+    fn failed(&self, detail: String) -> OriginError {
+        OriginError::Failed { registry: self.registry.clone(), what: self.what.clone(), detail }
+    }
+
+    fn length(&self, expected: u64) -> OriginError {
+        let (registry, what) = (self.registry.clone(), self.what.clone());
+        OriginError::Length { registry, what, expected, got: self.got }
+    }
+}
+
+/// Whether the connection ended before the announced length.
+fn is_short(error: &reqwest::Error) -> bool {
+    let mut source: Option<&dyn Error> = Some(error);
+    while let Some(cause) = source {
+        let eof = cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
+        if eof || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }

@@ -50,7 +50,7 @@ impl ByteRange {
     }
 
     /// Reads a `Range` header. `None`: not one that is understood here, to be ignored.
-    pub fn parse(value: &[u8]) -> Option<Self> {
+    fn parse(value: &[u8]) -> Option<Self> {
         let (first, last) =
             std::str::from_utf8(value).ok()?.trim().strip_prefix("bytes=")?.split_once('-')?;
         match (digits(first), digits(last)) {

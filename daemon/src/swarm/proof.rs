@@ -46,13 +46,13 @@ pub(super) async fn whole(download: Arc<Download>, blob: Arc<BlobFile>) -> Resul
 }
 
 /// Whichever algorithm the task is named by.
-pub(crate) enum Hasher {
+enum Hasher {
     Sha256(Box<Sha256>),
     Sha512(Box<Sha512>),
 }
 
 impl Hasher {
-    pub(crate) fn new(task: &TaskId) -> Self {
+    fn new(task: &TaskId) -> Self {
         match task.algorithm() {
             Algorithm::Sha256 => Self::Sha256(Box::default()),
             Algorithm::Sha512 => Self::Sha512(Box::default()),
@@ -71,14 +71,14 @@ impl Hasher {
         Ok(())
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::Sha512(hasher) => hasher.update(bytes),
         }
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
+    fn finish(self) -> Vec<u8> {
         match self {
             Self::Sha256(hasher) => hasher.finalize().to_vec(),
             Self::Sha512(hasher) => hasher.finalize().to_vec(),
