@@ -5,8 +5,10 @@
 
 mod cage;
 mod engine;
+mod footprint;
 mod grid;
 mod load;
+mod scenarios;
 mod servers;
 mod stand;
 

@@ -100,7 +100,6 @@ impl Cage {
         enter(&self.client)
     }
 
-    #[expect(dead_code, reason = "the scenario with a slow disk comes next")]
     /// Limits what the group reads from the disk under `path`; `None` lifts the limit.
     pub(crate) fn limit_reads(&self, path: &Path, bytes_per_second: Option<u64>) -> Result<()> {
         let device = device(path)?;

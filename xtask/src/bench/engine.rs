@@ -5,10 +5,11 @@
 //! fails; no other one takes its place.
 
 use super::grid;
+use super::scenarios::{self, Scenario};
 use super::servers::{Kind, Server};
 use super::stand::{Network, Stand, version};
 use crate::setup::{self, Ability};
-use crate::workspace;
+use crate::{interrupt, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hawker_api::units::ByteSize;
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// A few cells of the grid, two rounds: minutes. Results go to the target directory.
     #[arg(long)]
     quick: bool,
+    /// What to show; the quick run's usual is the grid alone.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
     /// What to measure beside nginx, which is always there.
     #[arg(long, value_delimiter = ',')]
     engines: Vec<Kind>,
@@ -61,10 +65,31 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         cells: Vec::new(),
         scenarios: Vec::new(),
     };
-    let servers = start(&stand, &options.engines(), &mut report)?;
-    let grid = options.grid();
-    report.cells = grid::measure(&stand, &servers, &grid)?;
+    let chosen = options.scenarios();
+    if chosen.contains(&Scenario::Grid) {
+        let servers = start(&stand, &options.engines(), &mut report)?;
+        report.cells = grid::measure(&stand, &servers, &options.grid())?;
+    }
+    for scenario in chosen.into_iter().filter(|scenario| *scenario != Scenario::Grid) {
+        println!("\n{scenario:?}, on lo with {}", stand.congestion);
+        disturb(&stand, scenario, &options.engines(), &mut report);
+    }
+    interrupt::check()?;
     finish(&report, options)
+}
+
+/// A scenario on every kind of server but the naive one, of which nothing is expected.
+fn disturb(stand: &Stand, scenario: Scenario, kinds: &[Kind], report: &mut EngineReport) {
+    let others = kinds.iter().filter(|kind| !matches!(kind, Kind::Nginx | Kind::Naive));
+    for kind in std::iter::once(&Kind::Nginx).chain(others) {
+        match scenarios::run(stand, scenario, *kind) {
+            Ok(verdicts) => report.scenarios.extend(verdicts),
+            Err(error) => {
+                println!("ERROR {}: {error:#}", kind.name());
+                report.errors.insert(kind.name().to_owned(), format!("{error:#}"));
+            }
+        }
+    }
 }
 
 /// nginx first: without it nothing can be compared. What else does not start is noted.
@@ -101,9 +126,18 @@ impl Options {
         if self.engines.is_empty() { Kind::ALL.to_vec() } else { self.engines.clone() }
     }
 
+    fn scenarios(&self) -> Vec<Scenario> {
+        match (self.scenarios.is_empty(), self.quick) {
+            (false, _) => self.scenarios.clone(),
+            (true, true) => vec![Scenario::Grid],
+            (true, false) => Scenario::ALL.to_vec(),
+        }
+    }
+
     /// Everything was measured, so that the figures may stand in the repository.
     fn is_whole(&self) -> bool {
-        let narrowed = !(self.engines.is_empty()
+        let narrowed = !(self.scenarios.is_empty()
+            && self.engines.is_empty()
             && self.networks.is_empty()
             && self.pieces.is_empty()
             && self.connections.is_empty());

@@ -99,7 +99,6 @@ impl Drop for Held {
     }
 }
 
-#[expect(dead_code, reason = "its scenario comes next")]
 /// `cycles` rude clients that come and go.
 pub(crate) fn churn(stand: &Stand, network: Network, server: &Server, cycles: usize) -> Result<()> {
     let mut command = begin(stand, (network, server), "churn", &stand.warm, (1, 4 << 20));

@@ -169,7 +169,10 @@ impl Stand {
         std::fs::create_dir_all(&blobs).with_context(|| format!("make {}", blobs.display()))?;
         for file in [&self.warm.data, &self.warm.pieces, &self.cold.data, &self.cold.pieces] {
             let to = blobs.join(file.file_name().context("a blob's file has a name")?);
-            std::fs::hard_link(file, &to).with_context(|| format!("link {}", to.display()))?;
+            // Here already where the server was started before.
+            if !to.exists() {
+                std::fs::hard_link(file, &to).with_context(|| format!("link {}", to.display()))?;
+            }
         }
         Ok(())
     }
