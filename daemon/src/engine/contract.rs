@@ -10,6 +10,7 @@ use crate::config::StorageConfig;
 use crate::metrics::Metrics;
 use crate::peer::client::{ClientError, News, PeerClient, Sink};
 use crate::peer::service::{Found, Holdings, PieceService};
+use crate::pipe::Pipe;
 use crate::store::{BlobFile, Store, StoreError};
 use hawker_api::task::{Algorithm, TaskId};
 use hawker_api::units::ByteSize;
@@ -155,6 +156,11 @@ impl Sink for Gathered {
     async fn put(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         self.0.extend_from_slice(&bytes);
         Ok(bytes)
+    }
+
+    async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
+        self.0.extend(pipe.take().map_err(|error| error.to_string())?);
+        Ok(pipe)
     }
 }
 

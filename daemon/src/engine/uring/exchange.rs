@@ -5,7 +5,6 @@
 //!
 //! Invariant: one need at a time; and while a fill is under way, file and pipe stay open here.
 
-use super::pipes::Pipe;
 use super::residency::Residency;
 use super::ring::Buffer;
 use crate::engine::limits::{
@@ -14,9 +13,9 @@ use crate::engine::limits::{
 use crate::engine::{Answer, Lines};
 use crate::peer::Request;
 use crate::peer::request::{self, MAX_HEAD_BYTES, Parsed};
+use crate::pipe::Pipe;
 use crate::store::BlobFile;
 use nix::errno::Errno;
-use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, send};
 use socket2::SockRef;
@@ -29,6 +28,9 @@ use std::time::Instant;
 
 /// Answers from this size on are corked: fewer, fuller segments. Below, the extra call costs more.
 const CORK_BYTES: u64 = 256 << 10;
+
+/// Bytes put into a pipe at once.
+const MAX_FILL_BYTES: u64 = 512 << 10;
 
 /// What an exchange waits for.
 pub(super) enum Need {
@@ -106,10 +108,7 @@ struct Body {
 
 /// What takes bytes from the file when they may have to be waited for.
 pub(super) enum Carrier {
-    Pipe {
-        pipe: Pipe,
-        held: usize,
-    },
+    Pipe(Pipe),
     /// `sent..filled` of the buffer are still to be sent.
     Buffer {
         buffer: Buffer,
@@ -310,7 +309,7 @@ impl Exchange {
     pub(super) fn filled(&mut self, result: i32, buffer: Option<Buffer>, now: Instant) -> bool {
         let got = usize::try_from(result).unwrap_or(0);
         match (&mut self.carrier, buffer) {
-            (Some(Carrier::Pipe { held, .. }), _) => *held += got,
+            (Some(Carrier::Pipe(pipe)), _) => pipe.filled(got),
             (carrier, Some(buffer)) => *carrier = Some(Carrier::Buffer { buffer, sent: 0, filled: got }),
             (_, None) => {}
         }
@@ -392,35 +391,29 @@ impl Body {
 impl Carrier {
     pub(super) fn held(&self) -> usize {
         match self {
-            Self::Pipe { held, .. } => *held,
+            Self::Pipe(pipe) => pipe.held(),
             Self::Buffer { sent, filled, .. } => filled - sent,
         }
     }
 
     fn room(&self) -> u64 {
         match self {
-            Self::Pipe { pipe, .. } => u64::from(pipe.fill_bytes),
+            // A range that is not aligned takes a page more than its bytes.
+            Self::Pipe(pipe) => (pipe.capacity() as u64 / 2).clamp(1, MAX_FILL_BYTES),
             Self::Buffer { .. } => super::ring::Buffers::BUFFER_BYTES as u64,
         }
     }
 
     fn drain(&mut self, socket: &TcpStream, memory: &[u8], more: bool) -> Result<Step, Errno> {
         let drained = match self {
-            Self::Pipe { pipe, held } => {
-                let more = if more { SpliceFFlags::SPLICE_F_MORE } else { SpliceFFlags::empty() };
-                let flags = more | SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
-                let drained = splice(&pipe.read, None, socket, None, *held, flags)?;
-                *held = held.saturating_sub(drained);
-                drained
-            }
+            Self::Pipe(pipe) => pipe.drain_to_socket(socket, more)?,
             Self::Buffer { sent, filled, .. } => {
                 let drained = send_bytes(socket, &memory[*sent..*filled], more)?;
                 *sent += drained;
                 drained
             }
         };
-        // A pipe that says it is empty while it should not be: nothing right can follow.
-        if drained == 0 { Err(Errno::ENODATA) } else { Ok(Step::Sent(drained as u64)) }
+        Ok(Step::Sent(drained as u64))
     }
 }
 

@@ -260,9 +260,9 @@ impl Worker {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let Some((blob, carrier)) = self.slots.get(slot).and_then(Exchange::fill) else { return };
         match carrier.take() {
-            Some(Carrier::Pipe { pipe, held }) => {
-                self.ring.fill_pipe(blob.file(), offset, pipe.write.as_fd(), bytes, token);
-                *carrier = Some(Carrier::Pipe { pipe, held });
+            Some(Carrier::Pipe(pipe)) => {
+                self.ring.fill_pipe(blob.file(), offset, pipe.entrance(), bytes, token);
+                *carrier = Some(Carrier::Pipe(pipe));
             }
             Some(Carrier::Buffer { buffer, .. }) => {
                 self.ring.fill_buffer(blob.file(), offset, buffer, bytes, token);
@@ -294,11 +294,11 @@ impl Worker {
             return taken.or_else(|| self.steal());
         }
         match self.pipes.take() {
-            Ok(Some(pipe)) => Some(Carrier::Pipe { pipe, held: 0 }),
+            Ok(Some(pipe)) => Some(Carrier::Pipe(pipe)),
             Ok(None) => {
-                let Some(Carrier::Pipe { pipe, held }) = self.steal() else { return None };
-                self.pipes.give(pipe, held == 0);
-                self.pipes.take().ok().flatten().map(|pipe| Carrier::Pipe { pipe, held: 0 })
+                let Some(Carrier::Pipe(pipe)) = self.steal() else { return None };
+                self.pipes.give(pipe, true);
+                self.pipes.take().ok().flatten().map(Carrier::Pipe)
             }
             Err(error) => {
                 tracing::warn!(%error, "make a pipe for a cold blob");
@@ -318,7 +318,7 @@ impl Worker {
     fn take_back(&mut self, carrier: Option<Carrier>) {
         match carrier {
             None => return,
-            Some(Carrier::Pipe { pipe, held }) => self.pipes.give(pipe, held == 0),
+            Some(Carrier::Pipe(pipe)) => self.pipes.give(pipe, true),
             Some(Carrier::Buffer { buffer, .. }) => {
                 if let Some(buffers) = self.ring.buffers_mut() {
                     buffers.give(buffer);
@@ -347,8 +347,8 @@ impl Worker {
         self.needy.retain(|needy| *needy != slot);
         let Some(mut exchange) = self.slots.remove(slot) else { return };
         match exchange.give_up_carrier() {
-            Some(Carrier::Pipe { pipe, held }) => {
-                self.pipes.give(pipe, held == 0 && pipe_is_known);
+            Some(Carrier::Pipe(pipe)) => {
+                self.pipes.give(pipe, pipe_is_known);
                 self.serve_needy();
             }
             carrier => self.take_back(carrier),
