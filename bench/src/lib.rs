@@ -3,6 +3,10 @@
 //!
 //! Not the measuring itself. Invariant: a result carries every single measurement, not only the summary.
 
+pub mod cpu;
+pub mod engine;
+pub mod load;
+
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;

@@ -5,6 +5,7 @@
     reason = "a command-line program talks on its terminal"
 )]
 
+mod bench;
 mod bench_pull;
 mod binaries;
 mod command;
@@ -51,8 +52,8 @@ enum Task {
     },
     /// Measure against a rival in the same run.
     Bench {
-        #[arg(value_parser = ["pull"])]
-        name: String,
+        #[command(subcommand)]
+        bench: bench::Bench,
     },
     /// House rules that can be counted.
     Tidy,
@@ -76,7 +77,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo { once } => demo::run(once),
         Task::Test { only } => test::run(only.as_deref()),
         Task::Lab { action } => lab::cli::run(action),
-        Task::Bench { name: _ } => bench_pull::run(),
+        Task::Bench { bench } => bench::run(bench),
         Task::Tidy => tidy::run(),
         Task::Setup => setup::run().map(|_| ExitCode::SUCCESS),
     }

@@ -40,10 +40,15 @@ impl Process {
         Ok(Self { what: what.to_owned(), child: Some(child), log: log.to_owned() })
     }
 
+    /// Its process id, while it runs.
+    pub(crate) fn pid(&self) -> Result<i32> {
+        let Some(child) = &self.child else { bail!("{} is not running", self.what) };
+        i32::try_from(child.id()).context("a pid")
+    }
+
     /// Sends a signal to the process.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let Some(child) = &self.child else { bail!("{} is not running", self.what) };
-        let pid = Pid::from_raw(i32::try_from(child.id()).context("a pid")?);
+        let pid = Pid::from_raw(self.pid()?);
         kill(pid, signal).with_context(|| format!("send {signal} to {}", self.what))
     }
 

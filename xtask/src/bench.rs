@@ -1,0 +1,31 @@
+//! `cargo xtask bench …`: what can be measured, each against a named rival in the same run.
+//!
+//! Not the measuring of containerd's pulls, which needs the whole lab (`bench_pull`). Invariant: a rival or
+//! an engine that cannot be had is an error, never left out silently.
+
+mod cage;
+mod engine;
+mod grid;
+mod load;
+mod servers;
+mod stand;
+
+use crate::bench_pull;
+use anyhow::Result;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Pulls by real containerd against registries and the shaped origin.
+    Pull,
+    /// Serving pieces: hawkerd's engines against nginx and a naive tokio server.
+    Engine(engine::Options),
+}
+
+pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
+    match bench {
+        Bench::Pull => bench_pull::run(),
+        Bench::Engine(options) => engine::run(&options),
+    }
+}
