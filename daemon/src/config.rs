@@ -102,6 +102,7 @@ pub struct Registry {
 pub struct PeerConfig {
     pub addr: SocketAddr,
     pub tls: PeerTls,
+    pub send: SendMode,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,15 @@ pub struct StorageConfig {
     pub dir: PathBuf,
     /// 0: no limit but the disk's.
     pub capacity: ByteSize,
+}
+
+/// How the io_uring engine gets bytes from files into sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendMode {
+    /// By reference, from the page cache.
+    Splice,
+    /// Through buffers of the daemon, where something must be done to the bytes.
+    Copy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -86,7 +86,7 @@ impl Daemon {
             announce: announcer.clone(),
         });
         let service = Arc::new(PieceService::new(Arc::new(swarm.clone()), accounting.clone()));
-        let engine = engine::choose(config.engine, service)?;
+        let engine = engine::choose(config.engine, config.peer.send, service)?;
         let info = engine.info();
         tracing::info!(engine = info.name, reason = info.reason, "serving engine");
         metrics.set_engine(info.name, &info.reason);

@@ -5,12 +5,18 @@
 //!
 //! Invariant: every engine behaves alike; one suite (`engine/contract.rs`) runs on each.
 
+mod feed;
+mod limits;
 mod portable;
+mod uring;
 
 #[cfg(test)]
 mod contract;
 
 pub use portable::PortableEngine;
+pub use uring::UringEngine;
+
+pub use crate::config::SendMode;
 
 use crate::config::EngineChoice;
 use crate::peer::Request;
@@ -19,6 +25,7 @@ use futures::future::BoxFuture;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// How bytes get from files into sockets.
 pub trait Engine: Send + Sync {
@@ -86,14 +93,24 @@ pub struct EngineUnavailable {
 ///
 /// # Errors
 /// `EngineUnavailable` where a named engine cannot be had: never silently another one.
-pub fn choose(choice: EngineChoice, service: Arc<dyn Service>) -> Result<Arc<dyn Engine>, EngineUnavailable> {
-    let reason = match choice {
-        EngineChoice::Portable => "chosen by the configuration",
-        EngineChoice::Auto => "io_uring is not part of this build",
-        EngineChoice::IoUring => {
-            let reason = "io_uring is not part of this build".to_owned();
-            return Err(EngineUnavailable { name: "io_uring", reason });
-        }
-    };
-    Ok(Arc::new(PortableEngine::new(service, reason.to_owned())))
+pub fn choose(
+    choice: EngineChoice,
+    mode: SendMode,
+    service: Arc<dyn Service>,
+) -> Result<Arc<dyn Engine>, EngineUnavailable> {
+    if choice == EngineChoice::Portable {
+        let reason = "chosen by the configuration".to_owned();
+        return Ok(Arc::new(PortableEngine::new(service, reason)));
+    }
+    match UringEngine::start(&service, mode) {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(reason) if choice == EngineChoice::IoUring => Err(EngineUnavailable { name: "io_uring", reason }),
+        Err(reason) => Ok(Arc::new(PortableEngine::new(service, reason))),
+    }
+}
+
+/// Ends some time after the cancellation, so that an answer in flight may still be completed.
+async fn drained(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(limits::DRAIN_LIMIT).await;
 }

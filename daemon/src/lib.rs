@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod origin;
 pub mod peer;
+pub mod pipe;
 pub mod status;
 pub mod store;
 pub mod swarm;

@@ -5,6 +5,7 @@
 //!
 //! Invariant: request and response heads are bounded and parsed by a library.
 
+mod body;
 pub mod client;
 mod feed;
 pub mod request;

@@ -10,6 +10,7 @@ mod blob;
 mod journal;
 mod layout;
 mod space;
+mod writeback;
 
 pub use blob::BlobFile;
 

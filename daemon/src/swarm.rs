@@ -5,6 +5,7 @@
 //!
 //! Invariant: a blob is given out as complete only after its whole digest matched on this node.
 
+mod buffers;
 mod context;
 mod download;
 mod driver;
@@ -91,6 +92,7 @@ impl Swarm {
             metrics: parts.metrics,
             announce: parts.announce,
             shunned: shunned::Shunned::default(),
+            buffers: buffers::Buffers::default(),
             cancel: CancellationToken::new(),
         });
         let (active, history, tracker) = (Mutex::default(), Mutex::default(), TaskTracker::new());

@@ -7,6 +7,7 @@
 use crate::lab::containerd::Via;
 use crate::lab::images::{self, Image};
 use crate::lab::network::Cluster;
+use crate::lab::nginx::Nginx;
 use crate::lab::registry::Registry;
 use crate::lab::{Lab, Plan};
 use crate::setup::{self, Ability};
@@ -27,6 +28,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let plan = Plan { peers: vec![2], seeds: false, ..Plan::default() };
     let lab = Lab::up(&binaries, &plan)?;
     let near = Registry::start_near(Cluster::A)?;
+    let nginx = Nginx::start_near(Cluster::A)?;
     println!(
         "registry on the node's own bridge: {}; behind {}: {}",
         near.url(),
@@ -37,6 +39,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     for round in 0..ROUNDS {
         measure(&lab, round, &mut times)?;
     }
+    nginx.stop()?;
     let report = times.report();
     print!("{}", report.render());
     let path = workspace::root()?.join("bench/results/pull.json");
@@ -56,13 +59,14 @@ struct Way {
 #[derive(Default)]
 struct Times {
     near: Way,
+    nginx: Way,
     peer: Way,
     origin: Way,
     cold: Way,
     local: Way,
 }
 
-/// One round: five pulls, of images nobody has seen.
+/// One round: six pulls, of images nobody has seen.
 fn measure(lab: &Lab, round: u64, times: &mut Times) -> Result<()> {
     let make = |kind: &str, number: u64| {
         images::make(&lab.registry, &format!("{kind}-{round}"), &images::ONE_LAYER, 100 + round * 10 + number)
@@ -84,6 +88,7 @@ fn measure(lab: &Lab, round: u64, times: &mut Times) -> Result<()> {
             pull(lab, "a2", &shared, Via::Hawker, &mut times.local)?;
         } else {
             pull(lab, "a2", &direct, Via::Near(Cluster::A), &mut times.near)?;
+            pull(lab, "a2", &direct, Via::Nginx(Cluster::A), &mut times.nginx)?;
         }
     }
     Ok(())
@@ -110,9 +115,11 @@ fn pull(lab: &Lab, node: &str, image: &Image, via: Via, way: &mut Way) -> Result
 impl Times {
     fn report(self) -> Report {
         let near = "registry on the node's own bridge";
+        let nginx = "nginx with sendfile on the node's own bridge";
         let origin = "straight from the shaped origin";
         let pairs = [
             ("64 MiB from a remote peer", &self.peer, near, &self.near, 1.3),
+            ("64 MiB from a remote peer", &self.peer, nginx, &self.nginx, 1.15),
             ("64 MiB cold", &self.cold, origin, &self.origin, 1.1),
             ("64 MiB from the own store", &self.local, near, &self.near, 1.0),
             ("64 MiB from the own store", &self.local, origin, &self.origin, 1.0),

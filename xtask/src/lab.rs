@@ -16,6 +16,7 @@ pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod images;
 pub(crate) mod network;
+pub(crate) mod nginx;
 pub(crate) mod processes;
 pub(crate) mod registry;
 mod teardown;

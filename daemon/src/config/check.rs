@@ -8,7 +8,7 @@ use super::raw::{
 };
 use super::{
     ApiConfig, ClusterConfig, Config, ConfigError, EngineChoice, Fallback, HostConfig, LogFormat,
-    ManagerConfig, MetricsConfig, MirrorConfig, PeerConfig, PeerTls, SeedPeerConfig, ShaperConfig,
+    ManagerConfig, MetricsConfig, MirrorConfig, PeerConfig, PeerTls, SeedPeerConfig, SendMode, ShaperConfig,
     ShaperMode, StorageConfig, TelemetryConfig, Verify, registry,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -184,6 +184,7 @@ fn peer(raw: &RawPeer) -> Checked<PeerConfig> {
     Ok(PeerConfig {
         addr: socket_addr("peer.addr", &raw.addr)?,
         tls: choice("peer.tls", &raw.tls, &[("auto", PeerTls::Auto), ("off", PeerTls::Off)])?,
+        send: choice("peer.send", &raw.send, &[("splice", SendMode::Splice), ("copy", SendMode::Copy)])?,
     })
 }
 

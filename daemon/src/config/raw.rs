@@ -63,7 +63,11 @@ section!(RawMirror {
     registries: Vec<RawRegistry> = Vec::new(),
 });
 
-section!(RawPeer { addr: String = "0.0.0.0:4000".to_owned(), tls: String = "auto".to_owned() });
+section!(RawPeer {
+    addr: String = "0.0.0.0:4000".to_owned(),
+    tls: String = "auto".to_owned(),
+    send: String = "splice".to_owned()
+});
 
 section!(RawStorage { dir: String = "/var/lib/hawker".to_owned(), capacity: ByteSize = ByteSize(80 << 30) });
 

@@ -99,9 +99,16 @@ impl PlacementFile {
         (contents.node == self.key).then_some(contents.placement)
     }
 
-    /// Remembers `placement`, all of it or nothing.
+    /// Remembers `placement`, all of it or nothing. Where it names no scheduler, those its cluster had last
+    /// are kept: without a manager it is better to ask them than nobody.
     pub(super) fn save(&self, placement: &Placed) -> std::io::Result<()> {
-        let contents = Contents { node: self.key.clone(), placement: placement.clone() };
+        let mut placement = placement.clone();
+        if placement.schedulers.is_empty()
+            && let Some(last) = self.load().filter(|last| last.cluster_id == placement.cluster_id)
+        {
+            placement.schedulers = last.schedulers;
+        }
+        let contents = Contents { node: self.key.clone(), placement };
         let new = self.path.with_extension("json.new");
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -131,6 +138,12 @@ mod tests {
         file.save(&placed).unwrap();
         placed.source = PlacementSource::Cache;
         assert_eq!(file.load(), Some(placed));
+        // Schedulers that are gone for now are remembered; another cluster's are not.
+        let without = |cluster_id| Placed::from(v1::Placement { cluster_id, ..v1::Placement::default() });
+        file.save(&without(3)).unwrap();
+        assert_eq!(file.load().unwrap().schedulers, ["a:8002", "b:8002"]);
+        file.save(&without(4)).unwrap();
+        assert!(file.load().unwrap().schedulers.is_empty());
         let moved = v1::PlaceRequest { cluster_id: 9, ..request };
         assert_eq!(PlacementFile::new(dir.path(), &moved).load(), None);
         fs::write(dir.path().join("placement.json"), "junk").unwrap();

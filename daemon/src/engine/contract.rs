@@ -1,11 +1,16 @@
-//! The suite every engine passes: the peer protocol over real sockets and a real store.
+//! The suite every engine passes, in every mode: the peer protocol over real sockets and a real store.
 
-use super::{Connection, Engine, PortableEngine};
+mod abuse;
+mod differential;
+
+use super::limits::MAX_CONNECTIONS_PER_PEER;
+use super::{Connection, Engine, PortableEngine, SendMode, Service, UringEngine};
 use crate::accounting::Accounting;
 use crate::config::StorageConfig;
 use crate::metrics::Metrics;
 use crate::peer::client::{ClientError, News, PeerClient, Sink};
 use crate::peer::service::{Found, Holdings, PieceService};
+use crate::pipe::Pipe;
 use crate::store::{BlobFile, Store, StoreError};
 use hawker_api::task::{Algorithm, TaskId};
 use hawker_api::units::ByteSize;
@@ -18,6 +23,7 @@ const MIB: u64 = 1 << 20;
 
 struct Bench {
     _dir: tempfile::TempDir,
+    kind: Kind,
     store: Store,
     engine: Arc<dyn Engine>,
     addr: SocketAddr,
@@ -35,13 +41,78 @@ impl Holdings for Store {
     }
 }
 
-async fn bench() -> Bench {
+/// The engines and modes under test.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Portable,
+    Splice,
+    Copy,
+}
+
+/// `None`, and said why: this machine has no io_uring. CI expects one.
+fn engine(kind: Kind, service: PieceService) -> Option<Arc<dyn Engine>> {
+    let service: Arc<dyn Service> = Arc::new(service);
+    let mode = match kind {
+        Kind::Portable => return Some(Arc::new(PortableEngine::new(service, "test".into()))),
+        Kind::Splice => SendMode::Splice,
+        Kind::Copy => SendMode::Copy,
+    };
+    match UringEngine::start(&service, mode) {
+        Ok(engine) => Some(Arc::new(engine)),
+        Err(reason) => {
+            assert!(std::env::var_os("CI").is_none(), "io_uring is missing: {reason}");
+            eprintln!("skipped: {reason}");
+            None
+        }
+    }
+}
+
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        contract!(@of portable, Portable, $($name),*);
+        contract!(@of io_uring_splice, Splice, $($name),*);
+        contract!(@of io_uring_copy, Copy, $($name),*);
+    };
+    (@of $module:ident, $kind:ident, $($name:ident),*) => {
+        mod $module {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(bench) = super::bench(super::Kind::$kind).await {
+                    super::$name(bench).await;
+                }
+            })*
+        }
+    };
+}
+
+contract!(
+    pieces_come_as_asked_over_one_connection,
+    pipelined_requests_are_answered_in_order,
+    the_head_tells_the_digest_of_a_whole_piece,
+    bad_requests_get_a_clear_answer,
+    the_feed_tells_new_pieces_as_they_come,
+    damage_on_disk_is_not_served,
+    too_many_connections_are_given_back,
+    bytes_come_from_the_disk_too,
+    a_file_that_shrinks_ends_the_answer,
+    a_thousand_requests_at_once_are_answered_in_order,
+    peers_that_stop_reading_stop_nobody_else,
+    connections_that_break_are_forgotten,
+);
+
+use abuse::{
+    a_file_that_shrinks_ends_the_answer, a_thousand_requests_at_once_are_answered_in_order,
+    bytes_come_from_the_disk_too, connections_that_break_are_forgotten,
+    peers_that_stop_reading_stop_nobody_else,
+};
+
+async fn bench(kind: Kind) -> Option<Bench> {
     let dir = tempfile::tempdir().unwrap();
     let config = StorageConfig { dir: dir.path().to_owned(), capacity: ByteSize(0) };
     let store = Store::open(&config).unwrap();
     let accounting = Accounting::new(Metrics::new());
     let service = PieceService::new(Arc::new(store.clone()), accounting.clone());
-    let engine: Arc<dyn Engine> = Arc::new(PortableEngine::new(Arc::new(service), "test".into()));
+    let engine = engine(kind, service)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let adopting = Arc::clone(&engine);
@@ -51,7 +122,7 @@ async fn bench() -> Bench {
             let _ = adopting.adopt(Connection { socket, peer: peer.ip() });
         }
     });
-    Bench { _dir: dir, store, engine, addr, accounting, accepting }
+    Some(Bench { _dir: dir, kind, store, engine, addr, accounting, accepting })
 }
 
 impl Drop for Bench {
@@ -86,6 +157,11 @@ impl Sink for Gathered {
         self.0.extend_from_slice(&bytes);
         Ok(bytes)
     }
+
+    async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
+        self.0.extend(pipe.take().map_err(|error| error.to_string())?);
+        Ok(pipe)
+    }
 }
 
 /// Sends `request` and reads until the other side closes.
@@ -98,9 +174,7 @@ async fn raw(addr: SocketAddr, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[tokio::test]
-async fn pieces_come_as_asked_over_one_connection() {
-    let bench = bench().await;
+async fn pieces_come_as_asked_over_one_connection(bench: Bench) {
     put(&bench.store, 9 * MIB, &[0, 2]);
     let client = PeerClient::new(bench.accounting.clone());
     let mut connection = client.connect(bench.addr).await.unwrap();
@@ -115,9 +189,7 @@ async fn pieces_come_as_asked_over_one_connection() {
     assert!(sent > 6 * MIB, "{sent}");
 }
 
-#[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
-    let bench = bench().await;
+async fn pipelined_requests_are_answered_in_order(bench: Bench) {
     put(&bench.store, 10, &[0]);
     let one = |range: &str, more: &str| {
         format!("GET /blobs/{} HTTP/1.1\r\nRange: bytes={range}\r\n{more}\r\n", task())
@@ -130,9 +202,7 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(bodies[2].as_bytes(), content(4..10));
 }
 
-#[tokio::test]
-async fn the_head_tells_the_digest_of_a_whole_piece() {
-    let bench = bench().await;
+async fn the_head_tells_the_digest_of_a_whole_piece(bench: Bench) {
     let blob = put(&bench.store, 10, &[0]);
     let request = format!("HEAD /blobs/{} HTTP/1.1\r\nConnection: close\r\n\r\n", task());
     let answer = raw(bench.addr, &request).await;
@@ -142,9 +212,7 @@ async fn the_head_tells_the_digest_of_a_whole_piece() {
     assert!(answer.ends_with("Content-Length: 10\r\n\r\n"), "{answer}");
 }
 
-#[tokio::test]
-async fn bad_requests_get_a_clear_answer() {
-    let bench = bench().await;
+async fn bad_requests_get_a_clear_answer(bench: Bench) {
     put(&bench.store, 10, &[0]);
     let close = "Connection: close\r\n\r\n";
     let cases = [
@@ -164,9 +232,7 @@ async fn bad_requests_get_a_clear_answer() {
     }
 }
 
-#[tokio::test]
-async fn the_feed_tells_new_pieces_as_they_come() {
-    let bench = bench().await;
+async fn the_feed_tells_new_pieces_as_they_come(bench: Bench) {
     put(&bench.store, 9 * MIB, &[1]);
     let client = PeerClient::new(bench.accounting.clone());
     let mut feed = client.connect(bench.addr).await.unwrap().have(&task()).await.unwrap();
@@ -184,9 +250,7 @@ async fn the_feed_tells_new_pieces_as_they_come() {
     assert_eq!(feed.next().await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn damage_on_disk_is_not_served() {
-    let bench = bench().await;
+async fn damage_on_disk_is_not_served(bench: Bench) {
     let blob = put(&bench.store, 9 * MIB, &[0, 1, 2]);
     bench.store.seal(&blob).unwrap();
     drop(blob);
@@ -195,7 +259,7 @@ async fn damage_on_disk_is_not_served() {
     let data = reopened.get(&task()).unwrap().unwrap();
     std::os::unix::fs::FileExt::write_all_at(data.file(), &[0xff], 5 * MIB).unwrap();
     let service = PieceService::new(Arc::new(reopened.clone()), bench.accounting.clone());
-    let engine = PortableEngine::new(Arc::new(service), "test".into());
+    let engine = engine(bench.kind, service).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let client = PeerClient::new(bench.accounting.clone());
     let mut connection = client.connect(listener.local_addr().unwrap()).await.unwrap();
@@ -208,12 +272,10 @@ async fn damage_on_disk_is_not_served() {
     engine.shutdown().await;
 }
 
-#[tokio::test]
-async fn too_many_connections_are_given_back() {
-    let bench = bench().await;
+async fn too_many_connections_are_given_back(bench: Bench) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (mut kept, mut refused) = (Vec::new(), 0);
-    for _ in 0..super::portable::MAX_CONNECTIONS_PER_PEER + 3 {
+    for _ in 0..MAX_CONNECTIONS_PER_PEER + 3 {
         kept.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let (socket, peer) = listener.accept().await.unwrap();
         refused += usize::from(bench.engine.adopt(Connection { socket, peer: peer.ip() }).is_err());

@@ -3,46 +3,29 @@
 //! Works on every kernel. `sendfile` may wait for the disk on a runtime thread; slices of
 //! [`SEND_STEP_BYTES`] keep that short.
 //!
-//! Invariant: a connection is counted from `adopt` to its end, whatever ends it.
+//! Invariant: every connection is one task, which ends with the engine.
 
-use super::{Answer, Connection, Engine, EngineInfo, Lines, Service};
+use super::limits::{
+    Census, DRAIN_LIMIT, IDLE_LIMIT, REFUSAL_LIMIT, REFUSED_INPUT_BYTES, SEND_LIMIT, SEND_STEP_BYTES,
+};
+use super::{Answer, Connection, Engine, EngineInfo, Service, drained, feed};
 use crate::peer::request::{self, MAX_HEAD_BYTES, Parsed};
 use crate::store::BlobFile;
 use futures::future::BoxFuture;
 use nix::sys::sendfile::sendfile;
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections of all peers together.
-pub(super) const MAX_CONNECTIONS: usize = 1024;
-/// Connections of one peer: a child opens three a task it shares.
-pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 64;
-/// A connection without a request is closed after this.
-pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// A peer that takes no byte for this long is dropped.
-pub(super) const SEND_LIMIT: Duration = Duration::from_secs(30);
-/// Time for answers in flight at shutdown.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-/// What is still read, and for how long, of a peer whose request was refused.
-const REFUSED_INPUT_BYTES: u64 = 64 << 10;
-const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
-/// Bytes handed to the kernel at once.
-const SEND_STEP_BYTES: u64 = 1 << 20;
-
 pub struct PortableEngine {
     service: Arc<dyn Service>,
     reason: String,
-    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    census: Census,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -50,18 +33,7 @@ pub struct PortableEngine {
 impl PortableEngine {
     pub fn new(service: Arc<dyn Service>, reason: String) -> Self {
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
-        Self { service, reason, connections: Arc::default(), tracker, cancel }
-    }
-
-    fn count(&self, peer: IpAddr) -> Option<Counted> {
-        let mut connections = self.connections.lock();
-        let total: usize = connections.values().sum();
-        let of_peer = connections.entry(peer).or_default();
-        if total >= MAX_CONNECTIONS || *of_peer >= MAX_CONNECTIONS_PER_PEER {
-            return None;
-        }
-        *of_peer += 1;
-        Some(Counted { peer, connections: Arc::clone(&self.connections) })
+        Self { service, reason, census: Census::default(), tracker, cancel }
     }
 }
 
@@ -71,7 +43,7 @@ impl Engine for PortableEngine {
     }
 
     fn adopt(&self, connection: Connection) -> Result<(), Connection> {
-        let Some(counted) = self.count(connection.peer) else { return Err(connection) };
+        let Some(admitted) = self.census.admit(connection.peer) else { return Err(connection) };
         let (service, cancel) = (Arc::clone(&self.service), self.cancel.clone());
         self.tracker.spawn(async move {
             let peer = connection.peer;
@@ -79,7 +51,7 @@ impl Engine for PortableEngine {
             if let Err(error) = exchange.run(&cancel).await {
                 tracing::debug!(%peer, %error, "connection of a peer ended");
             }
-            drop(counted);
+            drop(admitted);
         });
         Ok(())
     }
@@ -92,24 +64,6 @@ impl Engine for PortableEngine {
                 tracing::warn!("answers to peers were cut at shutdown");
             }
         })
-    }
-}
-
-/// One connection's place in the limits.
-struct Counted {
-    peer: IpAddr,
-    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut connections = self.connections.lock();
-        if let Some(count) = connections.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                connections.remove(&self.peer);
-            }
-        }
     }
 }
 
@@ -187,16 +141,15 @@ impl Exchange {
                 self.send_slice(&blob, range).await
             }
             Answer::Feed { head, lines } => {
-                self.send(&head).await?;
-                self.send_lines(lines).await
+                let to = (self.connection.peer, &*self.service);
+                feed::send(&mut self.connection.socket, to, &head, lines).await
             }
         }
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        timeout(SEND_LIMIT, self.connection.socket.write_all(bytes)).await??;
-        self.service.sent(self.connection.peer, bytes.len() as u64);
-        Ok(())
+        let to = (self.connection.peer, &*self.service);
+        feed::send_bytes(&mut self.connection.socket, to, bytes).await
     }
 
     async fn send_slice(&mut self, blob: &BlobFile, range: Range<u64>) -> io::Result<()> {
@@ -212,19 +165,6 @@ impl Exchange {
         }
         Ok(())
     }
-
-    async fn send_lines(&mut self, mut lines: Box<dyn Lines>) -> io::Result<()> {
-        let mut unexpected = [0; 1];
-        loop {
-            let next = tokio::select! {
-                next = lines.next() => next,
-                // The child closed (or sent what it must not): nobody listens any more.
-                _ = self.connection.socket.read(&mut unexpected) => return Ok(()),
-            };
-            let Some(bytes) = next else { return Ok(()) };
-            self.send(&bytes).await?;
-        }
-    }
 }
 
 async fn send_step(socket: &TcpStream, blob: &BlobFile, offset: u64, bytes: u64) -> io::Result<u64> {
@@ -235,10 +175,4 @@ async fn send_step(socket: &TcpStream, blob: &BlobFile, offset: u64, bytes: u64)
         sendfile(socket, blob.file(), Some(&mut position), bytes).map_err(io::Error::from)
     });
     Ok(sent.await? as u64)
-}
-
-/// Ends some time after the cancellation, so that an answer in flight may still be completed.
-async fn drained(cancel: &CancellationToken) {
-    cancel.cancelled().await;
-    tokio::time::sleep(DRAIN_LIMIT).await;
 }

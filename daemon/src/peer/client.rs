@@ -5,9 +5,11 @@
 //!
 //! Invariant: whatever a parent sends, a call ends in bounded time and memory.
 
+use super::body::{self, BodyError, Carriers};
 use super::feed::{self, Line, MAX_LINE_BYTES};
 use super::request::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::accounting::Accounting;
+use crate::pipe::Pipe;
 use hawker_abi::Class;
 use hawker_api::pieces::{MAX_TASK_SIZE, PieceDigest};
 use hawker_api::task::TaskId;
@@ -27,8 +29,6 @@ pub const HEAD_LIMIT: Duration = Duration::from_secs(5);
 pub const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// Time without a line of the feed; the parent sends an empty one more often than that.
 const FEED_IDLE_LIMIT: Duration = Duration::from_secs(15);
-/// Bytes gathered before they go to disk.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// Why a parent did not give what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +46,13 @@ pub enum ClientError {
     Sink { parent: SocketAddr, detail: String },
 }
 
-/// Takes the bytes of one piece in order. Gives the buffer back for the next ones.
+/// Takes the bytes of one piece in order, and gives back what carried them, for the next ones.
 pub trait Sink: Send {
+    /// Bytes in memory.
     fn put(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
+
+    /// Bytes in a pipe: all of them.
+    fn splice(&mut self, pipe: Pipe) -> impl Future<Output = Result<Pipe, String>> + Send;
 }
 
 /// Opens connections to parents.
@@ -73,7 +77,12 @@ impl PeerClient {
             .and_then(|socket| socket.set_nodelay(true).map(|()| socket))
             .map_err(|source| ClientError::Unreachable { parent, source })?;
         let stream = BufReader::with_capacity(MAX_HEAD_BYTES, socket);
-        Ok(PeerConnection { parent, stream, accounting: self.accounting.clone(), buffer: Vec::new() })
+        Ok(PeerConnection {
+            parent,
+            stream,
+            accounting: self.accounting.clone(),
+            carriers: Carriers::default(),
+        })
     }
 }
 
@@ -82,7 +91,7 @@ pub struct PeerConnection {
     parent: SocketAddr,
     stream: BufReader<TcpStream>,
     accounting: Accounting,
-    buffer: Vec<u8>,
+    carriers: Carriers,
 }
 
 struct Head {
@@ -164,26 +173,14 @@ impl PeerConnection {
     }
 
     async fn body(&mut self, bytes: u64, sink: &mut impl Sink) -> Result<(), ClientError> {
-        let mut left = bytes;
-        while left > 0 {
-            let step = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.clear();
-            buffer.reserve(step);
-            let mut limited = (&mut self.stream).take(step as u64);
-            while buffer.len() < step {
-                let read = timeout(IDLE_LIMIT, limited.read_buf(&mut buffer)).await;
-                match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                    Ok(0) => return Err(self.broken(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(read) => self.accounting.received(self.parent.ip(), Class::Download, read as u64),
-                    Err(error) => return Err(self.broken(error)),
-                }
-            }
-            left -= step as u64;
-            let parent = self.parent;
-            self.buffer = sink.put(buffer).await.map_err(|detail| ClientError::Sink { parent, detail })?;
+        let parent = self.parent;
+        let received = |bytes| self.accounting.received(parent.ip(), Class::Download, bytes);
+        let stream = &mut self.stream;
+        match body::receive(stream, &mut self.carriers, bytes, sink, received).await {
+            Ok(()) => Ok(()),
+            Err(BodyError::Socket(source)) => Err(self.broken(source)),
+            Err(BodyError::Sink(detail)) => Err(ClientError::Sink { parent, detail }),
         }
-        Ok(())
     }
 
     fn broken(&self, source: io::Error) -> ClientError {

@@ -7,11 +7,14 @@
 
 use super::StoreError;
 use super::journal::Journal;
+use super::writeback;
+use crate::pipe::Pipe;
 use hawker_api::pieces::{Geometry, PieceDigest, PieceSet};
 use hawker_api::task::TaskId;
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -133,6 +136,15 @@ impl BlobFile {
         self.file.write_all_at(bytes, offset).map_err(|source| self.failed("write", source))
     }
 
+    /// Writes what is in a pipe into a piece that is not held yet.
+    ///
+    /// # Errors
+    /// The write's own; `NoSpace` where the disk is full.
+    pub fn write_from(&self, pipe: &mut Pipe, offset: u64) -> Result<(), StoreError> {
+        debug_assert!(!self.has(self.geometry.piece_at(offset)), "a held piece is immutable");
+        pipe.drain_to_file(&self.file, offset).map_err(|source| self.failed("write", source))
+    }
+
     /// Declares a piece held: its bytes are written and matched `digest`. False: it was held before.
     ///
     /// # Errors
@@ -151,6 +163,11 @@ impl BlobFile {
         drop(pieces);
         self.commits.send_modify(|commits| *commits += 1);
         Ok(true)
+    }
+
+    /// Begins to write a piece to the disk: sealing a large blob then finds little left to wait for.
+    pub fn begin_write_back(&self, piece: u32) {
+        writeback::begin(&self.file, &self.geometry.range(piece));
     }
 
     /// Takes pieces back: what they were checked against turned out wrong.
@@ -178,6 +195,26 @@ impl BlobFile {
         self.file.read_exact_at(buffer, offset).map_err(|source| self.failed("read", source))
     }
 
+    /// Reads a range in steps of `step` bytes. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_steps(
+        &self,
+        range: Range<u64>,
+        step: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), StoreError> {
+        let (mut buffer, mut offset) = (vec![0; step], range.start);
+        while offset < range.end {
+            let length = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(step);
+            self.read(&mut buffer[..length], offset)?;
+            each(&buffer[..length]);
+            offset += length as u64;
+        }
+        Ok(())
+    }
+
     /// Whether [`Self::check`] would return at once.
     pub fn is_checked(&self, piece: u32) -> bool {
         self.pieces.lock().checked.contains(piece)
@@ -196,15 +233,9 @@ impl BlobFile {
             pieces.digests.get(piece as usize).copied().flatten()
         };
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; CHECK_STEP_BYTES];
-        let range = self.geometry.range(piece);
-        let mut offset = range.start;
-        while offset < range.end {
-            let step = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(buffer.len());
-            self.read(&mut buffer[..step], offset)?;
-            hasher.update(&buffer[..step]);
-            offset += step as u64;
-        }
+        self.read_steps(self.geometry.range(piece), CHECK_STEP_BYTES, |bytes| {
+            hasher.update(bytes);
+        })?;
         if expected != Some(*hasher.finalize().as_bytes()) {
             return Err(StoreError::Corrupt { task: self.task, piece });
         }

@@ -1,5 +1,6 @@
 //! What every download needs of the daemon.
 
+use super::buffers::Buffers;
 use super::orders::{Announce, Parent};
 use super::shunned::Shunned;
 use crate::config::Verify;
@@ -21,6 +22,8 @@ pub(super) struct Context {
     pub(super) metrics: Metrics,
     pub(super) announce: Arc<dyn Announce>,
     pub(super) shunned: Shunned,
+    /// For readers.
+    pub(super) buffers: Buffers,
     pub(super) cancel: CancellationToken,
 }
 

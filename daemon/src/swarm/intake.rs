@@ -1,9 +1,10 @@
-//! One piece on its way in: hashed and written as it arrives, held only when it matched.
+//! One piece on its way in: written and hashed as it arrives, held only when it matched.
 //!
 //! Invariant: nothing is written after the claim on the piece was taken over.
 
 use super::state::Claim;
 use crate::peer::client::Sink;
+use crate::pipe::Pipe;
 use crate::store::{BlobFile, StoreError};
 use hawker_api::pieces::PieceDigest;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ pub(super) struct Intake {
     offset: u64,
 }
 
-/// What one step needs on the thread that may block.
-type Step = (Result<(), String>, Vec<u8>, blake3::Hasher);
+/// Step in which spliced bytes are read back for hashing, bytes: fits the second-level cache, where
+/// writing has just left them.
+const HASH_STEP_BYTES: usize = 256 << 10;
 
 impl Intake {
     pub(super) fn new(blob: Arc<BlobFile>, piece: u32, claim: Claim) -> Self {
@@ -46,26 +48,80 @@ impl Intake {
     }
 }
 
+impl Intake {
+    /// Runs `step` on a thread that may block, with what it needs.
+    async fn step<T: Send + 'static>(
+        &mut self,
+        step: impl FnOnce(&Place, &mut blake3::Hasher) -> (Result<u64, String>, T) + Send + 'static,
+    ) -> Result<T, String> {
+        let place = Place {
+            blob: Arc::clone(&self.blob),
+            claim: self.claim.clone(),
+            piece: self.piece,
+            offset: self.offset,
+        };
+        let mut hasher = std::mem::take(&mut self.hasher);
+        let stepped = tokio::task::spawn_blocking(move || {
+            let (written, back) = step(&place, &mut hasher);
+            if written.as_ref().is_ok_and(|bytes| place.offset + bytes == place.end()) {
+                place.blob.begin_write_back(place.piece);
+            }
+            (written, back, hasher)
+        });
+        let (written, back, hasher) = stepped.await.map_err(|_| "shutting down".to_owned())?;
+        self.hasher = hasher;
+        self.offset += written?;
+        Ok(back)
+    }
+}
+
+/// Where the next bytes go.
+struct Place {
+    blob: Arc<BlobFile>,
+    claim: Claim,
+    piece: u32,
+    offset: u64,
+}
+
+impl Place {
+    fn end(&self) -> u64 {
+        self.blob.geometry().range(self.piece).end
+    }
+
+    /// Does `work` under the claim, if it still stands. Nobody else writes there meanwhile: what is read
+    /// back is what was written.
+    fn with_claim(&self, work: impl FnOnce(&BlobFile) -> Result<(), StoreError>) -> Result<(), String> {
+        let valid = self.claim.valid.lock();
+        if *valid && !self.blob.has(self.piece) {
+            work(&self.blob).map_err(|error| error.to_string())
+        } else {
+            Err("another source took the piece over".to_owned())
+        }
+    }
+}
+
 impl Sink for Intake {
     async fn put(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        let (blob, claim) = (Arc::clone(&self.blob), self.claim.clone());
-        let (piece, offset) = (self.piece, self.offset);
-        let mut hasher = std::mem::take(&mut self.hasher);
-        let step = tokio::task::spawn_blocking(move || -> Step {
+        self.step(move |place, hasher| {
             hasher.update(&bytes);
-            let valid = claim.valid.lock();
-            let written = if *valid && !blob.has(piece) {
-                blob.write(&bytes, offset).map_err(|error| error.to_string())
-            } else {
-                Err("another source took the piece over".to_owned())
-            };
-            drop(valid);
-            (written, bytes, hasher)
-        });
-        let (written, bytes, hasher) = step.await.map_err(|_| "shutting down".to_owned())?;
-        self.hasher = hasher;
-        written?;
-        self.offset += bytes.len() as u64;
-        Ok(bytes)
+            let written = place.with_claim(|blob| blob.write(&bytes, place.offset));
+            (written.map(|()| bytes.len() as u64), bytes)
+        })
+        .await
+    }
+
+    async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
+        self.step(move |place, hasher| {
+            let range = place.offset..place.offset + pipe.held() as u64;
+            let bytes = range.end - range.start;
+            let written = place.with_claim(|blob| {
+                blob.write_from(&mut pipe, range.start)?;
+                blob.read_steps(range, HASH_STEP_BYTES, |bytes| {
+                    hasher.update(bytes);
+                })
+            });
+            (written.map(|()| bytes), pipe)
+        })
+        .await
     }
 }

@@ -60,15 +60,7 @@ impl Hasher {
     }
 
     fn add(&mut self, blob: &BlobFile, piece: u32) -> Result<(), StoreError> {
-        let range = blob.geometry().range(piece);
-        let (mut buffer, mut offset) = (vec![0; READ_STEP_BYTES], range.start);
-        while offset < range.end {
-            let step = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(buffer.len());
-            blob.read(&mut buffer[..step], offset)?;
-            self.update(&buffer[..step]);
-            offset += step as u64;
-        }
-        Ok(())
+        blob.read_steps(blob.geometry().range(piece), READ_STEP_BYTES, |bytes| self.update(bytes))
     }
 
     fn update(&mut self, bytes: &[u8]) {

@@ -3,6 +3,7 @@
 //! Invariant: the last bytes of what a reader reads go out only after the whole digest matched on
 //! this node (with `verify: strict`, all of them).
 
+use super::buffers::Buffers;
 use super::context::Context;
 use super::download::{Download, Interest};
 use super::failure::Failure;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bytes given out at once.
-const STEP_BYTES: u64 = 1 << 20;
+/// Bytes given out at once: half of a second-level cache, which they pass on their way to the socket.
+const STEP_BYTES: u64 = 512 << 10;
 /// A reader that gets no piece for this long ends, so that the runtime can go elsewhere.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -53,7 +54,7 @@ impl BlobReader for HeldReader {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, ReadError>> {
         Box::pin(async {
             let Some(range) = step(&self.blob, &mut self.range) else { return Ok(None) };
-            let bytes = read(&self.blob, range).await.map_err(io)?;
+            let bytes = read(&self.blob, range, &self.context.buffers).await.map_err(io)?;
             self.context.metrics.delivered(Source::Local, bytes.len() as u64);
             Ok(Some(bytes))
         })
@@ -133,7 +134,7 @@ impl ArrivingReader {
         let Some(range) = step(&self.blob, &mut self.range) else { return Ok(None) };
         let bytes = loop {
             self.released(piece).await?;
-            match read(&self.blob, range.clone()).await {
+            match read(&self.blob, range.clone(), &self.download().context.buffers).await {
                 // Damaged since an earlier life of the daemon: it is fetched again.
                 Err(StoreError::Corrupt { .. }) => {
                     self.blob.forget(&PieceSet::from_iter([piece])).map_err(io)?;
@@ -177,13 +178,13 @@ fn step(blob: &BlobFile, range: &mut Range<u64>) -> Option<Range<u64>> {
     Some(step)
 }
 
-async fn read(blob: &Arc<BlobFile>, range: Range<u64>) -> Result<Bytes, StoreError> {
-    let (reading, task) = (Arc::clone(blob), blob.task());
+async fn read(blob: &Arc<BlobFile>, range: Range<u64>, buffers: &Buffers) -> Result<Bytes, StoreError> {
+    let (reading, task, buffers) = (Arc::clone(blob), blob.task(), buffers.clone());
     let read = tokio::task::spawn_blocking(move || {
         reading.check(reading.geometry().piece_at(range.start))?;
-        let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
-        reading.read(&mut buffer, range.start)?;
-        Ok(Bytes::from(buffer))
+        let mut buffer = buffers.take(usize::try_from(range.end - range.start).unwrap_or(0));
+        reading.read(buffer.as_mut(), range.start)?;
+        Ok(Bytes::from_owner(buffer))
     });
     let shutdown = |_| StoreError::Blob { task, act: "read", source: std::io::ErrorKind::Interrupted.into() };
     read.await.map_err(shutdown)?

@@ -3,7 +3,7 @@
 //! Invariant: images come by `ctr images pull` with a hosts directory, as a node's runtime does it.
 
 use super::processes::Process;
-use super::{REGISTRY_NAME, daemon, data_dir, network, run_dir};
+use super::{REGISTRY_NAME, daemon, data_dir, network, nginx, run_dir};
 use crate::command::{self, Finished, LONG, SHORT, check};
 use crate::interrupt;
 use crate::netns;
@@ -31,6 +31,8 @@ pub(crate) enum Via {
     Origin,
     /// From the registry on the node's own bridge.
     Near(network::Cluster),
+    /// From nginx beside that registry.
+    Nginx(network::Cluster),
 }
 
 pub(crate) struct Containerd {
@@ -54,12 +56,13 @@ impl Containerd {
             run.join("ttrpc.sock").display()
         );
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
-        let near = |cluster: network::Cluster| format!("http://{}:5000", cluster.near_registry());
+        let near = |cluster: network::Cluster, port| format!("http://{}:{port}", cluster.near_registry());
         let origin = format!("http://{}:5000", network::ORIGIN);
         write_hosts(name, Via::Hawker, &origin, Some(daemon::MIRROR))?;
         write_hosts(name, Via::Origin, &origin, None)?;
         for cluster in network::Cluster::ALL {
-            write_hosts(name, Via::Near(cluster), &near(cluster), None)?;
+            write_hosts(name, Via::Near(cluster), &near(cluster, 5000), None)?;
+            write_hosts(name, Via::Nginx(cluster), &near(cluster, nginx::PORT), None)?;
         }
         let mut command = netns::command(&netns::name(name), "containerd");
         command.arg("--config").arg(&config);
@@ -134,6 +137,7 @@ fn hosts_dir(name: &str, via: Via) -> PathBuf {
         Via::Hawker => "hawker".to_owned(),
         Via::Origin => "origin".to_owned(),
         Via::Near(cluster) => format!("near-{}", cluster.name()),
+        Via::Nginx(cluster) => format!("nginx-{}", cluster.name()),
     };
     data_dir(name).join("hosts").join(way)
 }

@@ -43,7 +43,7 @@ impl Cluster {
         }
     }
 
-    fn letter(self) -> char {
+    pub(crate) fn letter(self) -> char {
         match self {
             Self::A => 'a',
             Self::B => 'b',

@@ -63,6 +63,8 @@ enum Changes {
 impl Registered {
     async fn step(&mut self, service: &Service, inbound: &mut Streaming<v1::KeepAliveRequest>) -> Step {
         tokio::select! {
+            // First: that schedulers leave because this manager ends is no news to daemons.
+            biased;
             () = service.cancel.cancelled() => Step::Refused(Status::unavailable("the manager is shutting down")),
             change = self.changes.next() => match change {
                 Some(placement) => Step::Answer(placement),

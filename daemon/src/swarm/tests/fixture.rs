@@ -3,7 +3,7 @@
 use super::super::orders::{Announce, Notice, Parent};
 use super::super::{Parts, Swarm};
 use crate::accounting::Accounting;
-use crate::config::{MirrorConfig, PeerConfig, PeerTls, Registry, StorageConfig, Verify};
+use crate::config::{MirrorConfig, PeerConfig, PeerTls, Registry, SendMode, StorageConfig, Verify};
 use crate::engine::{self, PortableEngine};
 use crate::metrics::Metrics;
 use crate::origin::{ObjectKind, OriginClient, OriginObject};
@@ -195,7 +195,8 @@ impl Node {
         });
         let service = PieceService::new(Arc::new(swarm.clone()), accounting);
         let engine: Arc<dyn engine::Engine> = Arc::new(PortableEngine::new(Arc::new(service), "test".into()));
-        let config = PeerConfig { addr: (Ipv4Addr::LOCALHOST, 0).into(), tls: PeerTls::Off };
+        let config =
+            PeerConfig { addr: (Ipv4Addr::LOCALHOST, 0).into(), tls: PeerTls::Off, send: SendMode::Splice };
         let peers = PeerServer::bind(&config, engine).await.unwrap();
         Self { name, dir, store, swarm, told, peers }
     }
