@@ -3,15 +3,16 @@
 //! Invariant: a ratio compares a run with the mean of the two nginx runs right before and right after it.
 
 mod chart;
-mod file;
 mod targets;
 
 pub use targets::{NAIVE, NGINX, Target, Verdict};
 
 use crate::load::Outcome;
-use crate::{Machine, median};
+use crate::{Machine, document, median};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 /// Everything of one run of the benchmark.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +23,25 @@ pub struct EngineReport {
     pub errors: BTreeMap<String, String>,
     pub cells: Vec<Cell>,
     pub scenarios: Vec<Verdict>,
+}
+
+impl EngineReport {
+    /// Writes `engine.json` and `engine.svg` into `dir`.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the chart not be drawn.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        let parts = [
+            ("machine", document::value(&self.machine)?),
+            ("conditions", document::value(&self.conditions)?),
+            ("errors", document::value(&self.errors)?),
+            ("scenarios", document::value(&self.scenarios)?),
+            ("cells", document::value(&self.cells)?),
+        ];
+        std::fs::write(dir.join("engine.json"), document::text("engine", &parts))?;
+        std::fs::write(dir.join("engine.svg"), chart::draw(self).map_err(io::Error::other)?)
+    }
 }
 
 /// What the figures hold for.

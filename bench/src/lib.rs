@@ -4,8 +4,12 @@
 //! Not the measuring itself. Invariant: a result carries every single measurement, not only the summary.
 
 pub mod cpu;
+mod document;
 pub mod engine;
 pub mod load;
+#[cfg(feature = "programs")]
+pub mod receive;
+pub mod receive_report;
 
 use serde::Serialize;
 use std::path::Path;

@@ -8,6 +8,7 @@ mod engine;
 mod footprint;
 mod grid;
 mod load;
+mod receive;
 mod scenarios;
 mod servers;
 mod stand;
@@ -23,11 +24,14 @@ pub(crate) enum Bench {
     Pull,
     /// Serving pieces: hawkerd's engines against nginx and a naive tokio server.
     Engine(engine::Options),
+    /// Receiving pieces into the store: hawkerd's client against plain tokio.
+    Receive(receive::Options),
 }
 
 pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
     match bench {
         Bench::Pull => bench_pull::run(),
         Bench::Engine(options) => engine::run(&options),
+        Bench::Receive(options) => receive::run(&options),
     }
 }

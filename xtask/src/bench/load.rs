@@ -112,7 +112,7 @@ fn begin(
     blob: &Blob,
     (connections, piece): (usize, u64),
 ) -> Command {
-    let mut command = stand.client(network);
+    let mut command = stand.client(network, &stand.programs.load);
     command.args([verb, "--server", &format!("{}:{}", network.server(), server.port)]);
     command.args(["--source", &network.first_source().to_string(), "--sources", &SOURCES.to_string()]);
     command.args(["--path", &blob.path, "--size", &blob.bytes.to_string()]);

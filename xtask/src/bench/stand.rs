@@ -71,6 +71,12 @@ pub(crate) struct Blob {
     pub(crate) bytes: u64,
 }
 
+impl Blob {
+    pub(crate) fn task(&self) -> &str {
+        self.path.trim_start_matches("/blobs/")
+    }
+}
+
 #[derive(Deserialize)]
 struct Filled {
     task: String,
@@ -82,6 +88,7 @@ pub(crate) struct Programs {
     pub(crate) hawkerd: PathBuf,
     pub(crate) load: PathBuf,
     pub(crate) naive: PathBuf,
+    pub(crate) receive: PathBuf,
     fill: PathBuf,
 }
 
@@ -95,6 +102,7 @@ impl Programs {
             hawkerd: workspace::program("hawkerd")?,
             load: workspace::program("bench-load")?,
             naive: workspace::program("bench-naive")?,
+            receive: workspace::program("bench-receive")?,
             fill: workspace::program("bench-fill")?,
         })
     }
@@ -158,9 +166,9 @@ impl Stand {
         caged(&server_namespace(), &self.cage.enter_as_server(), SERVER_CPU, program)
     }
 
-    /// The load generator's command: on the other end, on the other CPU.
-    pub(crate) fn client(&self, network: Network) -> Command {
-        caged(&network.client_namespace(), &self.cage.enter_as_client(), CLIENT_CPU, &self.programs.load)
+    /// A client's command: on the other end, on the other CPU.
+    pub(crate) fn client(&self, network: Network, program: impl AsRef<OsStr>) -> Command {
+        caged(&network.client_namespace(), &self.cage.enter_as_client(), CLIENT_CPU, program)
     }
 
     /// Makes `dir` a store with both blobs, by reference to the prepared files: the page cache is the same.

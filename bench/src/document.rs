@@ -1,40 +1,20 @@
-//! The results as files: JSON with one cell a line, so that a later run shows as a small difference, and the
-//! chart beside it.
+//! Results as JSON files with one element a line, so that a later run shows as a small difference.
 //!
 //! Invariant: figures are rounded to four digits, which is more than they are worth.
 
-use super::{EngineReport, chart};
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
-use std::path::Path;
 
-impl EngineReport {
-    /// Writes `engine.json` and `engine.svg` into `dir`.
-    ///
-    /// # Errors
-    /// A file cannot be written, or the chart not be drawn.
-    pub fn write(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)?;
-        std::fs::write(dir.join("engine.json"), self.text()?)?;
-        std::fs::write(dir.join("engine.svg"), chart::draw(self).map_err(io::Error::other)?)
-    }
-
-    fn text(&self) -> io::Result<String> {
-        let parts = [
-            ("machine", value(&self.machine)?),
-            ("conditions", value(&self.conditions)?),
-            ("errors", value(&self.errors)?),
-            ("scenarios", value(&self.scenarios)?),
-            ("cells", value(&self.cells)?),
-        ];
-        let parts: Vec<String> =
-            parts.iter().map(|(name, part)| format!("\"{name}\": {}", lines(part))).collect();
-        Ok(format!("{{\n\"bench\": \"engine\",\n{}\n}}\n", parts.join(",\n")))
-    }
+/// The whole file.
+pub(crate) fn text(bench: &str, parts: &[(&str, Value)]) -> String {
+    let parts: Vec<String> =
+        parts.iter().map(|(name, part)| format!("\"{name}\": {}", lines(part))).collect();
+    format!("{{\n\"bench\": \"{bench}\",\n{}\n}}\n", parts.join(",\n"))
 }
 
-fn value(part: &impl Serialize) -> io::Result<Value> {
+/// A part of the file, rounded.
+pub(crate) fn value(part: &impl Serialize) -> io::Result<Value> {
     let mut value = serde_json::to_value(part)?;
     round(&mut value);
     Ok(value)
@@ -68,8 +48,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_four_digits() {
+    fn figures_have_four_digits_and_elements_their_lines() {
         let value = value(&serde_json::json!({ "a": [1.234_567, 12_345.67], "b": 7 })).unwrap();
         assert_eq!(value.to_string(), r#"{"a":[1.235,12350.0],"b":7}"#);
+        let text = text("x", &[("cells", serde_json::json!([1, 2]))]);
+        assert_eq!(text, "{\n\"bench\": \"x\",\n\"cells\": [\n  1,\n  2\n]\n}\n");
     }
 }
