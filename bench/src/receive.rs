@@ -48,6 +48,9 @@ pub struct Job {
     pub dir: PathBuf,
     pub connections: usize,
     pub digest: DigestKind,
+    /// Fetch the blob once before the clock starts, so that its pages are there: what is measured then is the
+    /// receiving alone. A real pull always writes into fresh pages.
+    pub overwrite: bool,
     /// Compare what was written, after the clock stopped.
     pub compare: Option<PathBuf>,
 }

@@ -25,6 +25,8 @@ pub struct Conditions {
     pub congestion: String,
     pub connections: usize,
     pub blob_bytes: u64,
+    /// Into pages that were there; a pull writes into fresh ones.
+    pub overwrite: bool,
     pub rounds: usize,
     pub versions: Vec<String>,
 }

@@ -28,6 +28,9 @@ struct Arguments {
     dir: PathBuf,
     #[arg(long, default_value_t = 8)]
     connections: usize,
+    /// Measure the second time into the same file, whose pages are there.
+    #[arg(long)]
+    overwrite: bool,
     /// Compare what was written with this file.
     #[arg(long)]
     compare: Option<PathBuf>,
@@ -43,6 +46,7 @@ async fn main() -> Result<()> {
         dir: arguments.dir,
         connections: arguments.connections,
         digest: arguments.digest,
+        overwrite: arguments.overwrite,
         compare: arguments.compare,
     };
     let received = receive::run(arguments.way, job).await?;

@@ -23,7 +23,6 @@ const MAX_HEADERS: usize = 32;
 pub(super) async fn run(way: Way, job: &Job) -> Result<Received> {
     let path = job.dir.join("plain.data");
     let file = Arc::new(create(&path, job.size)?);
-    let pieces = Pieces::of(job.size)?;
     let mut connections = Vec::new();
     for _ in 0..job.connections {
         let socket = TcpStream::connect(job.server).await?;
@@ -31,20 +30,11 @@ pub(super) async fn run(way: Way, job: &Job) -> Result<Received> {
         let request_line = format!("GET /blobs/{} HTTP/1.1\r\nHost: {}\r\n", job.task, job.server);
         connections.push(Connection { socket, request_line, buffer: vec![0; BUFFER_BYTES] });
     }
-    let mut workers = JoinSet::new();
+    if job.overwrite {
+        connections = fetch_all(way, connections, (&path, &file), job).await?;
+    }
     let clock = Clock::start();
-    for connection in connections {
-        let (pieces, file, path, digest) = (Arc::clone(&pieces), Arc::clone(&file), path.clone(), job.digest);
-        workers.spawn(async move {
-            match way {
-                Way::Naive => naive(connection, &path, &pieces, digest).await,
-                _ => plain(connection, &file, &pieces, digest).await,
-            }
-        });
-    }
-    while let Some(ended) = workers.join_next().await {
-        ended.context("a worker ended")??;
-    }
+    fetch_all(way, connections, (&path, &file), job).await?;
     let received = clock.stop(job.size);
     if let Some(source) = &job.compare {
         compare(&file, source)?;
@@ -53,13 +43,39 @@ pub(super) async fn run(way: Way, job: &Job) -> Result<Received> {
     Ok(received)
 }
 
+/// Every piece once, over all connections.
+async fn fetch_all(
+    way: Way,
+    connections: Vec<Connection>,
+    (path, file): (&Path, &Arc<File>),
+    job: &Job,
+) -> Result<Vec<Connection>> {
+    let pieces = Pieces::of(job.size)?;
+    let mut workers = JoinSet::new();
+    for connection in connections {
+        let (pieces, file, path, digest) =
+            (Arc::clone(&pieces), Arc::clone(file), path.to_owned(), job.digest);
+        workers.spawn(async move {
+            match way {
+                Way::Naive => naive(connection, &path, &pieces, digest).await,
+                _ => plain(connection, &file, &pieces, digest).await,
+            }
+        });
+    }
+    let mut connections = Vec::new();
+    while let Some(ended) = workers.join_next().await {
+        connections.push(ended.context("a worker ended")??);
+    }
+    Ok(connections)
+}
+
 /// Reads what is there into a buffer, hashes it, writes it.
 async fn plain(
     mut connection: Connection,
     file: &File,
     pieces: &Pieces,
     digest: super::DigestKind,
-) -> Result<()> {
+) -> Result<Connection> {
     while let Some((_, range)) = pieces.next() {
         let mut hasher = Hasher::new(digest);
         let along = connection.ask(&range).await?;
@@ -79,7 +95,7 @@ async fn plain(
         }
         std::hint::black_box(hasher.finish());
     }
-    Ok(())
+    Ok(connection)
 }
 
 /// Reads a whole piece into a vector, hashes it, hands it to `tokio::fs`.
@@ -88,7 +104,7 @@ async fn naive(
     path: &Path,
     pieces: &Pieces,
     digest: super::DigestKind,
-) -> Result<()> {
+) -> Result<Connection> {
     let mut file = tokio::fs::OpenOptions::new().write(true).open(path).await?;
     while let Some((_, range)) = pieces.next() {
         let along = connection.ask(&range).await?;
@@ -102,7 +118,7 @@ async fn naive(
         file.write_all(&piece).await?;
         file.flush().await?;
     }
-    Ok(())
+    Ok(connection)
 }
 
 struct Connection {

@@ -23,20 +23,16 @@ pub(super) async fn run(job: &Job) -> Result<Received> {
     let config = StorageConfig { dir: job.dir.clone(), capacity: ByteSize(0) };
     let store = Store::open(&config)?;
     let blob = store.create(&job.task, job.size)?;
-    let pieces = Pieces::of(job.size)?;
     let client = PeerClient::new(Accounting::new(Metrics::new()));
-    let mut workers = JoinSet::new();
     let mut connections = Vec::new();
     for _ in 0..job.connections {
         connections.push(client.connect(job.server).await?);
     }
+    if job.overwrite {
+        connections = fetch_all(connections, &blob, job, false).await?;
+    }
     let clock = Clock::start();
-    for connection in connections {
-        workers.spawn(fetch_all(connection, Arc::clone(&blob), Arc::clone(&pieces), job.digest));
-    }
-    while let Some(ended) = workers.join_next().await {
-        ended.context("a worker ended")??;
-    }
+    fetch_all(connections, &blob, job, true).await?;
     let received = clock.stop(job.size);
     if let Some(source) = &job.compare {
         compare(blob.file(), source)?;
@@ -45,19 +41,42 @@ pub(super) async fn run(job: &Job) -> Result<Received> {
     Ok(received)
 }
 
+/// Every piece once, over all connections.
 async fn fetch_all(
+    connections: Vec<PeerConnection>,
+    blob: &Arc<BlobFile>,
+    job: &Job,
+    commit: bool,
+) -> Result<Vec<PeerConnection>> {
+    let pieces = Pieces::of(job.size)?;
+    let mut workers = JoinSet::new();
+    for connection in connections {
+        workers.spawn(fetch(connection, Arc::clone(blob), Arc::clone(&pieces), job.digest, commit));
+    }
+    let mut connections = Vec::new();
+    while let Some(ended) = workers.join_next().await {
+        connections.push(ended.context("a worker ended")??);
+    }
+    Ok(connections)
+}
+
+async fn fetch(
     mut connection: PeerConnection,
     blob: Arc<BlobFile>,
     pieces: Arc<Pieces>,
     digest: DigestKind,
-) -> Result<()> {
+    commit: bool,
+) -> Result<PeerConnection> {
     while let Some((piece, range)) = pieces.next() {
         let mut intake =
             Intake { blob: Arc::clone(&blob), piece, offset: range.start, hasher: Hasher::new(digest) };
         connection.fetch(&blob.task(), range, &mut intake).await?;
-        blob.commit(piece, intake.hasher.finish())?;
+        let digest = intake.hasher.finish();
+        if commit {
+            blob.commit(piece, digest)?;
+        }
     }
-    Ok(())
+    Ok(connection)
 }
 
 /// Writes and hashes a piece as it arrives.

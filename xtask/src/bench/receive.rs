@@ -41,6 +41,9 @@ pub(crate) struct Options {
     connections: usize,
     #[arg(long, default_value = "1GiB")]
     size: ByteSize,
+    /// Into pages that are there already: receiving without what fresh pages of a file cost.
+    #[arg(long)]
+    overwrite: bool,
     #[arg(long, default_value = "reno")]
     congestion: String,
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             congestion: options.congestion.clone(),
             connections: options.connections,
             blob_bytes: options.size.0,
+            overwrite: options.overwrite,
             rounds,
             versions: vec![version(&hawkerd, "--version")?, version("nginx", "-v")?],
         },
@@ -75,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for verdict in &report.verdicts {
         println!("{}", verdict.render());
     }
-    let whole = !options.quick && options.rounds.is_none();
+    let whole = !options.quick && !options.overwrite && options.rounds.is_none();
     let dir =
         if whole { workspace::root()?.join("bench/results") } else { workspace::target()?.join("bench") };
     report.write(&dir).with_context(|| format!("write results to {}", dir.display()))?;
@@ -138,6 +142,9 @@ fn receive(
     command.args(["--task", stand.warm.task(), "--size", &stand.warm.bytes.to_string()]);
     command.args(["--connections", &options.connections.to_string()]);
     command.arg("--dir").arg(into.path());
+    if options.overwrite {
+        command.arg("--overwrite");
+    }
     if compare {
         command.arg("--compare").arg(&stand.warm.data);
     }
