@@ -64,6 +64,18 @@ impl Pipe {
         Ok(filled)
     }
 
+    /// Takes up to `bytes` of a file from `offset`. Waits for the disk where they are not in memory.
+    ///
+    /// # Errors
+    /// The read's own.
+    pub fn fill_from_file(&mut self, file: &File, offset: u64, bytes: usize) -> Result<usize, Errno> {
+        let mut position = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        let filled = splice(file, Some(&mut position), &self.write, None, bytes, flags)?;
+        self.held += filled;
+        Ok(filled)
+    }
+
     /// Sends what a socket takes of it; with `more`, a segment that is not full waits for the rest.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The io_uring engine: page cache to socket without a copy, on one or two threads with a ring each.
 //!
-//! What is in memory goes out by `sendfile`, a bounded step a turn, and never waits; what is not is
-//! spliced into a pipe by the ring (a kernel thread waits for the disk), then from the pipe into the
+//! What is in memory goes out by `splice` or `sendfile`, a bounded step a turn, and never waits; what is not
+//! is spliced into a pipe by the ring (a kernel thread waits for the disk), then from the pipe into the
 //! socket. The ring watches sockets and files; nothing in the loop blocks. Not the protocol's meaning,
 //! which is the service's, and not feeds, which a task of the runtime takes over.
 //!
@@ -112,7 +112,7 @@ impl UringEngine {
 fn reason(mode: SendMode) -> String {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     let how = match mode {
-        SendMode::Splice => "zero-copy by sendfile and splice",
+        SendMode::Splice => "zero-copy by splice and sendfile",
         SendMode::Copy => "by copies (peer.send: copy)",
     };
     format!("available on Linux {}; {how}", release.unwrap_or_default())

@@ -184,7 +184,8 @@ impl Worker {
             let memory = exchange.buffer().zip(self.ring.buffers());
             let memory = memory.map_or(&[][..], |(buffer, buffers)| buffers.read(buffer));
             let (now, residency, scratch) = (self.now, &mut self.residency, &mut self.scratch[..]);
-            let need = exchange.advance(&mut Turn { now, residency, scratch, memory });
+            let pipes = &mut self.pipes;
+            let need = exchange.advance(&mut Turn { now, residency, pipes, scratch, memory });
             let sent = std::mem::take(&mut exchange.unreported);
             if sent > 0 {
                 self.outside.service.sent(exchange.peer, sent);
