@@ -16,9 +16,6 @@ use hawker_daemon::store::{BlobFile, Store, StoreError};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// Step in which spliced bytes are read back, bytes: the swarm's.
-const HASH_STEP_BYTES: usize = 256 << 10;
-
 pub(super) async fn run(job: &Job) -> Result<Received> {
     let config = StorageConfig { dir: job.dir.clone(), capacity: ByteSize(0) };
     let store = Store::open(&config)?;
@@ -68,8 +65,13 @@ async fn fetch(
     commit: bool,
 ) -> Result<PeerConnection> {
     while let Some((piece, range)) = pieces.next() {
-        let mut intake =
-            Intake { blob: Arc::clone(&blob), piece, offset: range.start, hasher: Hasher::new(digest) };
+        let mut intake = Intake {
+            blob: Arc::clone(&blob),
+            piece,
+            offset: range.start,
+            hasher: Hasher::new(digest),
+            scratch: Vec::new(),
+        };
         connection.fetch(&blob.task(), range, &mut intake).await?;
         let digest = intake.hasher.finish();
         if commit {
@@ -85,6 +87,7 @@ struct Intake {
     piece: u32,
     offset: u64,
     hasher: Hasher,
+    scratch: Vec<u8>,
 }
 
 type Stepped<T> = (Result<u64, StoreError>, T, Hasher);
@@ -100,7 +103,7 @@ impl Intake {
             let stepped = step(&blob, offset, hasher);
             let end = blob.geometry().range(piece).end;
             if stepped.0.as_ref().is_ok_and(|bytes| offset + bytes == end) {
-                blob.begin_write_back(piece);
+                blob.begin_write_back();
             }
             stepped
         });
@@ -122,16 +125,14 @@ impl Sink for Intake {
     }
 
     async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
-        self.step(move |blob, offset, mut hasher| {
-            let range = offset..offset + pipe.held() as u64;
-            let bytes = range.end - range.start;
-            let mut written = blob.write_from(&mut pipe, offset);
-            if !hasher.is_none() {
-                written = written
-                    .and_then(|()| blob.read_steps(range, HASH_STEP_BYTES, |bytes| hasher.update(bytes)));
-            }
-            (written.map(|()| bytes), pipe, hasher)
-        })
-        .await
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let stepped = self.step(move |blob, offset, mut hasher| {
+            let bytes = pipe.held() as u64;
+            let written = blob.write_from(&mut pipe, offset, &mut scratch, |bytes| hasher.update(bytes));
+            (written.map(|()| bytes), (pipe, scratch), hasher)
+        });
+        let (pipe, scratch) = stepped.await?;
+        self.scratch = scratch;
+        Ok(pipe)
     }
 }

@@ -22,6 +22,13 @@ use tokio::sync::watch;
 /// Step in which a piece is read back for checking, bytes.
 const CHECK_STEP_BYTES: usize = 256 << 10;
 
+/// Step in which spliced bytes are written and read back, bytes: a quarter of a second-level cache.
+const WRITE_STEP_BYTES: usize = 256 << 10;
+
+/// Pieces after which writing to the disk begins (256 MiB of the smallest). Beginning costs the receiver
+/// 0.08 s of CPU per GB, which blobs that fit the page cache's slack are spared.
+const WRITE_BACK_PIECES: u32 = 64;
+
 /// An open blob, complete or not. Shared by everything that reads, writes or serves it.
 #[derive(Debug)]
 pub struct BlobFile {
@@ -136,13 +143,31 @@ impl BlobFile {
         self.file.write_all_at(bytes, offset).map_err(|source| self.failed("write", source))
     }
 
-    /// Writes what is in a pipe into a piece that is not held yet.
+    /// Writes what is in a pipe into a piece that is not held yet, and shows `each` what was written, as it is
+    /// read back: in steps of [`WRITE_STEP_BYTES`], which are still in the processor's cache then.
     ///
     /// # Errors
     /// The write's own; `NoSpace` where the disk is full.
-    pub fn write_from(&self, pipe: &mut Pipe, offset: u64) -> Result<(), StoreError> {
+    pub fn write_from(
+        &self,
+        pipe: &mut Pipe,
+        mut offset: u64,
+        scratch: &mut Vec<u8>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), StoreError> {
         debug_assert!(!self.has(self.geometry.piece_at(offset)), "a held piece is immutable");
-        pipe.drain_to_file(&self.file, offset).map_err(|source| self.failed("write", source))
+        scratch.resize(WRITE_STEP_BYTES, 0);
+        while pipe.held() > 0 {
+            let written = pipe.drain_to_file(&self.file, offset, WRITE_STEP_BYTES);
+            let written = written.map_err(|source| self.failed("write", source))?;
+            // More than a step only where a file system cannot splice.
+            scratch.resize(written.max(scratch.len()), 0);
+            let (step, _) = scratch.split_at_mut(written);
+            self.read(step, offset)?;
+            each(step);
+            offset += written as u64;
+        }
+        Ok(())
     }
 
     /// Declares a piece held: its bytes are written and matched `digest`. False: it was held before.
@@ -165,9 +190,13 @@ impl BlobFile {
         Ok(true)
     }
 
-    /// Begins to write a piece to the disk: sealing a large blob then finds little left to wait for.
-    pub fn begin_write_back(&self, piece: u32) {
-        writeback::begin(&self.file, &self.geometry.range(piece));
+    /// Begins to write to the disk what has come, once in [`WRITE_BACK_PIECES`]: sealing a large blob then
+    /// finds little left to wait for, and a small one is not bothered. May wait for the disk's queue.
+    pub fn begin_write_back(&self) {
+        let held = self.pieces.lock().held.len();
+        if held > 0 && held.is_multiple_of(WRITE_BACK_PIECES) {
+            writeback::begin(&self.file, &(0..self.geometry.size()));
+        }
     }
 
     /// Takes pieces back: what they were checked against turned out wrong.

@@ -15,16 +15,15 @@ pub(super) struct Intake {
     claim: Claim,
     hasher: blake3::Hasher,
     offset: u64,
+    /// Where spliced bytes are read back to.
+    scratch: Vec<u8>,
 }
-
-/// Step in which spliced bytes are read back for hashing, bytes: fits the second-level cache, where
-/// writing has just left them.
-const HASH_STEP_BYTES: usize = 256 << 10;
 
 impl Intake {
     pub(super) fn new(blob: Arc<BlobFile>, piece: u32, claim: Claim) -> Self {
         let offset = blob.geometry().range(piece).start;
-        Self { blob, piece, claim, hasher: blake3::Hasher::new(), offset }
+        let (hasher, scratch) = (blake3::Hasher::new(), Vec::new());
+        Self { blob, piece, claim, hasher, offset, scratch }
     }
 
     pub(super) fn piece(&self) -> u32 {
@@ -64,7 +63,7 @@ impl Intake {
         let stepped = tokio::task::spawn_blocking(move || {
             let (written, back) = step(&place, &mut hasher);
             if written.as_ref().is_ok_and(|bytes| place.offset + bytes == place.end()) {
-                place.blob.begin_write_back(place.piece);
+                place.blob.begin_write_back();
             }
             (written, back, hasher)
         });
@@ -111,17 +110,18 @@ impl Sink for Intake {
     }
 
     async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
-        self.step(move |place, hasher| {
-            let range = place.offset..place.offset + pipe.held() as u64;
-            let bytes = range.end - range.start;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let stepped = self.step(move |place, hasher| {
+            let bytes = pipe.held() as u64;
             let written = place.with_claim(|blob| {
-                blob.write_from(&mut pipe, range.start)?;
-                blob.read_steps(range, HASH_STEP_BYTES, |bytes| {
+                blob.write_from(&mut pipe, place.offset, &mut scratch, |bytes| {
                     hasher.update(bytes);
                 })
             });
-            (written.map(|()| bytes), pipe)
-        })
-        .await
+            (written.map(|()| bytes), (pipe, scratch))
+        });
+        let (pipe, scratch) = stepped.await?;
+        self.scratch = scratch;
+        Ok(pipe)
     }
 }
