@@ -29,12 +29,12 @@ impl Accounting {
 
     pub fn sent(&self, peer: IpAddr, class: Class, bytes: u64) {
         self.metrics.wire(class, Direction::Tx, bytes);
-        self.add(peer, class, Counters { tx_bytes: bytes, rx_bytes: 0 });
+        self.add(peer, class, Counters { tx_bytes: bytes, ..Counters::default() });
     }
 
     pub fn received(&self, peer: IpAddr, class: Class, bytes: u64) {
         self.metrics.wire(class, Direction::Rx, bytes);
-        self.add(peer, class, Counters { tx_bytes: 0, rx_bytes: bytes });
+        self.add(peer, class, Counters { rx_bytes: bytes, ..Counters::default() });
     }
 
     /// Totals by peer, all classes together.
@@ -70,7 +70,10 @@ mod tests {
         let peer: IpAddr = "10.0.0.7".parse().unwrap();
         accounting.sent(peer, Class::Upload, 5);
         accounting.received("::ffff:10.0.0.7".parse().unwrap(), Class::Download, 7);
-        assert_eq!(accounting.peers(), [(peer, Counters { tx_bytes: 5, rx_bytes: 7 })]);
+        assert_eq!(
+            accounting.peers(),
+            [(peer, Counters { tx_bytes: 5, rx_bytes: 7, ..Counters::default() })]
+        );
     }
 
     #[test]
