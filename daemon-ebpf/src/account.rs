@@ -8,7 +8,7 @@ use crate::packet::{Direction, Packet, segments};
 use crate::sockets;
 use aya_ebpf::bindings::__sk_buff;
 use core::ptr::read_volatile;
-use hawker_abi::{CLASS_UNSET, Class, Counters, Endpoint, FlowKey, Settings};
+use hawker_abi::{CLASS_LOCAL, CLASS_UNSET, Class, Counters, Endpoint, FlowKey, Settings};
 
 /// Frame header of an Ethernet, bytes: added to each packet, because interfaces count it.
 const FRAME_HEADER_BYTES: u64 = 14;
@@ -35,18 +35,22 @@ pub fn class(settings: &Settings, skb: *mut __sk_buff, packet: &Packet) -> u32 {
     endpoint_class(&Endpoint { addr: packet.remote, port: packet.remote_port as u32, reserved: 0 })
 }
 
-/// The class of what the daemon connects to: as it announced, else an origin.
+/// The class of what the daemon connects to: as it announced, else an origin; on this machine: nothing's.
 #[inline(always)]
 pub fn endpoint_class(endpoint: &Endpoint) -> u32 {
     match maps::ENDPOINTS.get_ptr(endpoint) {
         // SAFETY: a live map value.
         Some(class) => unsafe { read_volatile(class) },
+        None if endpoint.addr.is_loopback() => CLASS_LOCAL,
         None => Class::Origin as u32,
     }
 }
 
 #[inline(always)]
 pub fn count(skb: *mut __sk_buff, packet: &Packet, class: u32, direction: Direction) {
+    if class == CLASS_LOCAL {
+        return;
+    }
     // SAFETY: a field of the context.
     let length = unsafe { (*skb).len } as u64;
     let segments = segments(skb);

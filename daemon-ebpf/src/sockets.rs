@@ -15,7 +15,7 @@ use aya_ebpf::helpers::bpf_sk_storage_get;
 use aya_ebpf::programs::SockOpsContext;
 use core::ptr::{addr_of, null_mut, read_volatile};
 use hawker_abi::clock::{UNPACED, pacing_rate};
-use hawker_abi::{CLASS_UNSET, Class, Connection, Endpoint, MODE_CLOCK, PeerAddr, Settings};
+use hawker_abi::{CLASS_LOCAL, CLASS_UNSET, Class, Connection, Endpoint, MODE_CLOCK, PeerAddr, Settings};
 
 const AF_INET: u32 = 2;
 const TCP_CLOSE: u32 = 7;
@@ -87,8 +87,7 @@ fn established(ctx: &SockOpsContext, settings: &Settings, passive: bool) {
     let mut class = if passive && local_port == settings.piece_port {
         Class::Upload as u32
     } else if passive {
-        // The runtime at the mirror, people at the status: nobody's wire.
-        Class::Control as u32
+        CLASS_LOCAL
     } else {
         account::endpoint_class(&Endpoint { addr: peer, port: remote_port, reserved: 0 })
     };
@@ -101,10 +100,15 @@ fn established(ctx: &SockOpsContext, settings: &Settings, passive: bool) {
                 class = (*connection).class - 1;
             }
         }
-        if let Some(state) = maps::peer(&peer) {
+        if class != CLASS_LOCAL
+            && let Some(state) = maps::peer(&peer)
+        {
             add32(&raw mut (*state).connections, 1);
             add(&raw mut (*state).opened, 1);
         }
+    }
+    if class == CLASS_LOCAL {
+        return;
     }
     let paced = settings.mode == MODE_CLOCK && class == Class::Upload as u32;
     let _ = ctx.set_cb_flags((FOLLOW | if paced { BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG } else { 0 }) as i32);

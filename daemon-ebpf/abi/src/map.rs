@@ -24,6 +24,13 @@ impl PeerAddr {
     pub const fn v4(bits: u32) -> Self {
         Self { high: 0, low: V4_MAPPED | bits as u64 }
     }
+
+    /// 127.0.0.0/8 and ::1.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_loopback(&self) -> bool {
+        self.high == 0 && (self.low == 1 || self.low >> 24 == (V4_MAPPED >> 24) | 127)
+    }
 }
 
 impl From<IpAddr> for PeerAddr {
@@ -61,6 +68,9 @@ pub enum Class {
 
 /// In [`Connection::class`]: not decided yet; a class is stored as its number plus one.
 pub const CLASS_UNSET: u32 = 0;
+
+/// Number of what never meets a wire: the runtime at the mirror, people at the status. Not counted.
+pub const CLASS_LOCAL: u32 = 4;
 
 impl Class {
     pub const ALL: [Self; 4] = [Self::Upload, Self::Download, Self::Origin, Self::Control];
@@ -251,6 +261,14 @@ mod tests {
         #[test]
         fn the_programs_form_of_an_ipv4_address_is_the_same(bits: u32) {
             prop_assert_eq!(PeerAddr::v4(bits), PeerAddr::from(IpAddr::from(Ipv4Addr::from_bits(bits))));
+        }
+
+        #[test]
+        fn loopback_is_what_the_library_says(ip: IpAddr, bits: u32) {
+            let near = IpAddr::from(Ipv4Addr::from_bits((127 << 24) | (bits >> 7)));
+            for ip in [ip, near, IpAddr::from(Ipv6Addr::LOCALHOST)] {
+                prop_assert_eq!(PeerAddr::from(ip).is_loopback(), ip.to_canonical().is_loopback());
+            }
         }
 
         #[test]

@@ -178,6 +178,7 @@ fn config(
          peer: {{ addr: '127.0.0.1:0' }}\n\
          storage: {{ dir: '{}' }}\n\
          metrics: {{ addr: '{status}' }}\n\
+         shaper: {{ mode: off }}\n\
          api: {{ socket: '' }}\n",
         dir.display()
     );
