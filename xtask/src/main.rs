@@ -17,6 +17,7 @@ mod interrupt;
 mod lab;
 mod netns;
 mod setup;
+mod shaper;
 mod test;
 mod tidy;
 mod workspace;

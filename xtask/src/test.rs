@@ -4,7 +4,7 @@
 //! announce (`CI_EXPECTED_SKIPS`) is a failure there.
 
 use crate::setup::{self, Ability};
-use crate::{command, e2e, ebpf, interrupt, tidy, workspace};
+use crate::{command, e2e, ebpf, interrupt, shaper, tidy, workspace};
 use anyhow::{Context, Result};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -80,6 +80,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
         tally.run("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
         tally.run("unit and integration tests", || cargo(&["test", "--workspace"]));
     }
+    shaper::run(&ability, only, &mut tally)?;
     e2e::run(&ability, only, &mut tally)?;
     if matches!(ability, Ability::NoLab(_)) && only.is_none() {
         tally.run("demo without root", || {
