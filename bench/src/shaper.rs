@@ -58,7 +58,7 @@ pub struct Sample {
     pub limit_mbit: u32,
 }
 
-/// CPU seconds per GB, round by round, and the median of the rounds' ratios.
+/// CPU seconds per GB, round by round, and the ratio of the medians.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cost {
     pub with: Vec<f64>,

@@ -70,7 +70,7 @@ pub fn count(skb: *mut __sk_buff, packet: &Packet, class: u32, direction: Direct
 /// # Safety
 /// `counters` is a live map value.
 #[inline(always)]
-pub unsafe fn grow(counters: *mut Counters, direction: Direction, bytes: u64, packets: u64, payload: u64) {
+unsafe fn grow(counters: *mut Counters, direction: Direction, bytes: u64, packets: u64, payload: u64) {
     // SAFETY: as the caller promises.
     unsafe {
         if direction == Direction::Egress {

@@ -20,10 +20,14 @@ use std::time::{Duration, Instant};
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// How long a changed queue may go unnoticed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// A peer that asked for nothing in this time is not divided for any more.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// A peer that asked for nothing in this time is forgotten: longer than a piece takes at any sensible limit.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Peers remembered as asking.
 const MAX_ASKING: usize = 16_384;
+
+/// While the total is divided, the parts add up to it; its own clock then runs this part faster, so that it catches
+/// only what changes between two steps. As tight as the parts, it would take from whoever has few connections.
+const TOTAL_SLACK: u64 = 50;
 
 pub(super) enum Event {
     /// Somebody new asks, or limits changed: look at once.
@@ -75,6 +79,9 @@ impl Desk {
         let mut orders = state.limits.orders(state.asking.keys().copied());
         orders.piece_port = state.piece_port;
         orders.level = state.level;
+        if state.level > 0 {
+            orders.total_rate += orders.total_rate / TOTAL_SLACK;
+        }
         orders.mode = match (state.limits.any(), state.fair) {
             (false, _) => Mode::Account,
             (true, true) => Mode::Departure,

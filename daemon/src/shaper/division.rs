@@ -8,7 +8,7 @@
 
 use super::limits::Limits;
 use hawker_abi::{PeerAddr, PeerState, Share, clock, water_level};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How often it is computed: a fifth of the time in which a change must hold.
@@ -61,10 +61,10 @@ impl Division {
             let below = allowed != 0 && demand.rate < SATISFIED_BELOW * allowed as f64 && !fresh;
             demand.below = if below { demand.below + elapsed } else { Duration::ZERO };
         }
-        let shown = |peer: &PeerAddr| states.iter().any(|(shown, _)| shown == peer);
-        self.peers.retain(|peer, demand| demand.idle < IDLE_AFTER && shown(peer));
-        let mut shares: Vec<Share> =
-            self.peers.iter().map(|(peer, demand)| share(limits, peer, demand)).collect();
+        let shown: HashSet<PeerAddr> = states.iter().map(|(peer, _)| *peer).collect();
+        self.peers.retain(|peer, _| shown.contains(peer));
+        let active = self.peers.iter().filter(|(_, demand)| demand.idle < IDLE_AFTER);
+        let mut shares: Vec<Share> = active.map(|(peer, demand)| share(limits, peer, demand)).collect();
         self.level = water_level(limits.total, &mut shares);
         self.level
     }
@@ -114,13 +114,16 @@ mod tests {
     fn run(division: &mut Division, charged: &mut [u64; 3], wants: [u64; 3], steps: usize) -> [f64; 3] {
         let limits = limits();
         let mut rates = [0.0; 3];
-        for _ in 0..steps {
+        for step in 0..steps {
             for (index, charged) in charged.iter_mut().enumerate() {
                 let limit = limits.of(&addr(index));
                 let may = clock::rate_of(limit.rate, limit.weight, division.level.max(MBIT));
                 let takes = may.min(wants[index]);
                 *charged += takes / 20;
-                rates[index] = takes as f64 / MBIT as f64;
+                // The mean of the last half.
+                if step >= steps / 2 {
+                    rates[index] += takes as f64 / MBIT as f64 / (steps - steps / 2) as f64;
+                }
             }
             let states: Vec<_> = (0..3)
                 .map(|index| (addr(index), PeerState { charged: charged[index], ..PeerState::default() }))

@@ -27,8 +27,8 @@ const STEP: Duration = Duration::from_secs(2);
 const SAMPLE: Duration = Duration::from_millis(50);
 const CONVERGENCE_CONNECTIONS: usize = 4;
 /// Rounds of the cost, each with and without the programs, in turns.
-const COST_ROUNDS: usize = 7;
-const COST_WINDOW: Duration = Duration::from_millis(1500);
+const COST_ROUNDS: usize = 9;
+const COST_WINDOW: Duration = Duration::from_millis(2000);
 /// Clock ticks of `/proc/…/stat` in a second (`USER_HZ`, fixed in the ABI of x86-64 and arm64).
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -153,8 +153,7 @@ fn cost(stand: &mut Stand) -> Result<Cost> {
             if with_programs { with.push(per_gb) } else { without.push(per_gb) }
         }
     }
-    let ratios: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with / without).collect();
-    let cost = Cost { ratio: median(&ratios), with, without };
+    let cost = Cost { ratio: median(&with) / median(&without), with, without };
     println!("    {}", cost.line());
     Ok(cost)
 }
