@@ -144,6 +144,8 @@ pub struct PeerReport {
     /// From here on 0 without eBPF.
     pub received_packets: u64,
     pub sent_packets: u64,
+    /// Payload that arrived, as the peer's acknowledgements tell; since the kernel last forgot the peer.
+    pub acknowledged_bytes: u64,
     /// Segments sent again.
     pub retransmits: u64,
     /// Smoothed round-trip time, microseconds.

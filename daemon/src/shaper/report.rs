@@ -61,6 +61,7 @@ fn peer_report(addr: PeerAddr, peer: &Peer) -> PeerReport {
         sent_bytes: total.tx_bytes,
         sent_packets: total.tx_packets,
         received_packets: total.rx_packets,
+        acknowledged_bytes: peer.state.acked,
         retransmits: peer.retransmits,
         srtt_us: peer.state.srtt_us,
         connections: peer.state.connections,
