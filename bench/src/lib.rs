@@ -10,6 +10,7 @@ pub mod load;
 #[cfg(feature = "programs")]
 pub mod receive;
 pub mod receive_report;
+pub mod shaper;
 
 use serde::Serialize;
 use std::path::Path;

@@ -7,6 +7,7 @@
 mod check;
 mod raw;
 mod registry;
+mod shaper;
 
 pub use hawker_api::config::ConfigError;
 pub use registry::canonical_host;
@@ -142,11 +143,32 @@ pub struct ShaperConfig {
     pub download_limit: Rate,
     pub origin_limit: Rate,
     pub yield_to_others: bool,
+    /// Peers with limits and weights of their own; the longest prefix decides.
+    pub peers: Vec<PeerRule>,
+}
+
+/// Limit and weight of the peers in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerRule {
+    pub network: ipnet::IpNet,
+    /// 0: none, also where `perPeerLimit` is set.
+    pub limit: Rate,
+    /// Parts of `uploadLimit`, 1 to [`PeerRule::MAX_WEIGHT`].
+    pub weight: u32,
+}
+
+impl PeerRule {
+    /// A thousandth of the total is still something.
+    pub const MAX_WEIGHT: u32 = 1000;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShaperMode {
+    /// eBPF where it can be had.
     Auto,
+    /// eBPF or no start.
+    Require,
+    /// Never eBPF; limits are kept in user space.
     Off,
 }
 

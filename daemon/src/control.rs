@@ -16,6 +16,7 @@ mod wire;
 pub use announcer::Announcer;
 pub use placement::{Placed, PlacementSource};
 
+use crate::accounting::Accounting;
 use crate::config::{ClusterConfig, Fallback, SeedPeerConfig};
 use crate::status::LinkReport;
 use crate::swarm::Swarm;
@@ -82,6 +83,7 @@ pub struct ControlParts {
     pub dir: PathBuf,
     pub swarm: Swarm,
     pub announcer: Arc<Announcer>,
+    pub accounting: Accounting,
 }
 
 /// Handle to the links.
@@ -96,7 +98,8 @@ pub struct Control {
 impl Control {
     /// Starts both links.
     pub fn start(parts: ControlParts) -> Self {
-        let ControlParts { manager_addrs, cluster, seed_peer, node, dir, swarm, announcer } = parts;
+        let ControlParts { manager_addrs, cluster, seed_peer, node, dir, swarm, announcer, accounting } =
+            parts;
         let (tracker, cancel, links) =
             (TaskTracker::new(), CancellationToken::new(), Arc::new(Links::default()));
         let request = v1::PlaceRequest {
@@ -108,8 +111,14 @@ impl Control {
         let file = PlacementFile::new(&dir, &request);
         let (publish, placement) = watch::channel(file.load());
         if !manager_addrs.is_empty() {
-            let link =
-                manager::Link { addrs: manager_addrs, request, file, publish, links: Arc::clone(&links) };
+            let link = manager::Link {
+                addrs: manager_addrs,
+                request,
+                file,
+                publish,
+                links: Arc::clone(&links),
+                accounting: accounting.clone(),
+            };
             let stopped = cancel.clone();
             tracker.spawn(async move {
                 tokio::select! { () = stopped.cancelled() => {}, () = link.run() => {} }
@@ -120,6 +129,7 @@ impl Control {
                 swarm,
                 announcer: Arc::clone(&announcer),
                 links: Arc::clone(&links),
+                accounting,
             };
             let stopped = cancel.clone();
             tracker.spawn(async move {

@@ -3,7 +3,6 @@
 //!
 //! Invariant: the mirror opens last and closes first; a runtime never meets a half-built daemon.
 
-use crate::accounting::Accounting;
 use crate::config::Config;
 use crate::control::identity::{self, IdentityError};
 use crate::control::{Announcer, Control, ControlParts, Node};
@@ -14,9 +13,9 @@ use crate::origin::{OriginClient, OriginError};
 use crate::peer::client::PeerClient;
 use crate::peer::service::PieceService;
 use crate::peer::{PeerServer, PeerServerError};
+use crate::shaper::{Shaper, ShaperUnavailable};
 use crate::status::{
-    BySource, ClusterReport, EngineReport, HostReport, PeerReport, Report, ShaperReport, StatusError,
-    StatusServer, StoreReport,
+    BySource, ClusterReport, EngineReport, HostReport, Report, StatusError, StatusServer, StoreReport,
 };
 use crate::store::{Store, StoreError};
 use crate::swarm::{Parts, Swarm};
@@ -30,6 +29,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Shaper(#[from] ShaperUnavailable),
     #[error(transparent)]
     Engine(#[from] EngineUnavailable),
     #[error(transparent)]
@@ -57,7 +58,7 @@ struct Running {
     store: Store,
     swarm: Swarm,
     control: Control,
-    accounting: Accounting,
+    shaper: Shaper,
     metrics: Metrics,
     engine: Arc<dyn Engine>,
 }
@@ -69,10 +70,12 @@ impl Daemon {
     /// [`StartError`], naming what could not be had.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
+        // First of all: sockets belong for ever to the cgroup they were made in.
+        let shaper = Shaper::start(&config.shaper, &metrics)?;
+        let accounting = shaper.accounting();
         let store = open_store(&config).await?;
-        let accounting = Accounting::new(metrics.clone());
         let announcer = Arc::new(Announcer::default());
-        let origin = OriginClient::new(&config.mirror, metrics.clone())?;
+        let origin = OriginClient::accounted(&config.mirror, metrics.clone(), &accounting)?;
         let host_id = identity::host_id(store.dir())?;
         let swarm = Swarm::new(Parts {
             host_id: host_id.clone(),
@@ -85,14 +88,14 @@ impl Daemon {
             metrics: metrics.clone(),
             announce: announcer.clone(),
         });
-        let service = Arc::new(PieceService::new(Arc::new(swarm.clone()), accounting.clone()));
+        let service = Arc::new(PieceService::new(Arc::new(swarm.clone()), accounting));
         let engine = engine::choose(config.engine, config.peer.send, service)?;
         let info = engine.info();
         tracing::info!(engine = info.name, reason = info.reason, "serving engine");
         metrics.set_engine(info.name, &info.reason);
-        metrics.set_shaper(SHAPER_MODE, SHAPER_REASON);
         let peers = PeerServer::bind(&config.peer, Arc::clone(&engine)).await?;
-        let node = node(&config, host_id, peers.addr().port(), info.name)?;
+        shaper.serves_on(peers.addr().port());
+        let node = node(&config, host_id, peers.addr().port(), (info.name, shaper.info().mode))?;
         let control = Control::start(ControlParts {
             manager_addrs: config.manager.addrs.clone(),
             cluster: config.cluster.clone(),
@@ -101,6 +104,7 @@ impl Daemon {
             dir: store.dir().to_owned(),
             swarm: swarm.clone(),
             announcer,
+            accounting: shaper.accounting(),
         });
         let blobs = Arc::new(swarm.clone());
         let parts = Arc::new(Running {
@@ -109,7 +113,7 @@ impl Daemon {
             store,
             swarm,
             control,
-            accounting,
+            shaper,
             metrics: metrics.clone(),
             engine,
         });
@@ -124,6 +128,12 @@ impl Daemon {
         Ok(Self { parts, peers, mirror, status })
     }
 
+    /// Takes over what can change while the daemon runs: the limits of `config.shaper`.
+    pub fn reload(&self, config: &Config) {
+        self.parts.shaper.apply(&config.shaper);
+        tracing::info!(shaper = ?config.shaper, "limits taken over; other changes need a restart");
+    }
+
     /// Lets what runs end, for a bounded time, then stops everything.
     pub async fn shutdown(self) {
         self.mirror.shutdown().await;
@@ -134,10 +144,6 @@ impl Daemon {
     }
 }
 
-/// Nothing limits or measures traffic below the sockets in this build.
-const SHAPER_MODE: &str = "off";
-const SHAPER_REASON: &str = "eBPF shaping is not part of this build; bytes are counted in user space";
-
 async fn open_store(config: &Config) -> Result<Store, StoreError> {
     let storage = config.storage.clone();
     let dir = storage.dir.clone();
@@ -145,7 +151,12 @@ async fn open_store(config: &Config) -> Result<Store, StoreError> {
     opened.unwrap_or_else(|_| Err(StoreError::Open { dir, source: std::io::ErrorKind::Interrupted.into() }))
 }
 
-fn node(config: &Config, id: String, piece_port: u16, engine: &'static str) -> Result<Node, IdentityError> {
+fn node(
+    config: &Config,
+    id: String,
+    piece_port: u16,
+    (engine, shaper): (&'static str, &'static str),
+) -> Result<Node, IdentityError> {
     let ip = match (config.host.advertise_ip, config.manager.addrs.first()) {
         (Some(ip), _) => ip,
         (None, Some(manager)) => identity::address_towards(manager)?,
@@ -161,13 +172,14 @@ fn node(config: &Config, id: String, piece_port: u16, engine: &'static str) -> R
         location: config.host.location.clone(),
         seed: config.seed_peer.enable,
         engine,
-        shaper: SHAPER_MODE,
+        shaper,
     })
 }
 
 impl Running {
     fn report(&self) -> Report {
         let (node, info, store) = (&self.node, self.engine.info(), self.store.report());
+        let (shaper, peers) = self.shaper.report();
         Report {
             host: HostReport {
                 id: node.id.clone(),
@@ -189,7 +201,7 @@ impl Running {
             manager: self.control.manager_link(),
             scheduler: self.control.scheduler_link(),
             engine: EngineReport { name: info.name.to_owned(), reason: info.reason },
-            shaper: ShaperReport { mode: SHAPER_MODE.to_owned(), reason: SHAPER_REASON.to_owned() },
+            shaper,
             warnings: self.warnings(store.error.as_deref()),
             store: StoreReport {
                 dir: self.store.dir().display().to_string(),
@@ -201,7 +213,7 @@ impl Running {
             },
             delivered: self.delivered(),
             tasks: self.swarm.tasks(),
-            peers: self.peers(),
+            peers,
             bad_peers: self.swarm.bad_peers(),
         }
     }
@@ -218,17 +230,6 @@ impl Running {
             }
         }
         total
-    }
-
-    fn peers(&self) -> Vec<PeerReport> {
-        let peers = self.accounting.peers().into_iter();
-        let report = |(ip, counters): (IpAddr, hawker_abi::Counters)| PeerReport {
-            host_id: String::new(),
-            ip: ip.to_string(),
-            received_bytes: counters.rx_bytes,
-            sent_bytes: counters.tx_bytes,
-        };
-        peers.map(report).collect()
     }
 
     fn warnings(&self, store_error: Option<&str>) -> Vec<String> {

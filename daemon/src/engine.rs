@@ -20,6 +20,7 @@ pub use crate::config::SendMode;
 
 use crate::config::EngineChoice;
 use crate::peer::Request;
+use crate::shaper::Grant;
 use crate::store::BlobFile;
 use futures::future::BoxFuture;
 use std::net::IpAddr;
@@ -48,6 +49,12 @@ pub trait Service: Send + Sync + 'static {
 
     /// Bytes of answers that a peer's socket took.
     fn sent(&self, peer: IpAddr, bytes: u64);
+
+    /// How many of `bytes` of a slice may be sent to a peer, and after what wait. Everything at once where the kernel
+    /// holds the limits. What is granted counts as sent: ask again only after sending it.
+    fn pace(&self, _peer: IpAddr, bytes: u64) -> Grant {
+        Grant::all(bytes)
+    }
 }
 
 /// An accepted connection of a peer.

@@ -11,6 +11,7 @@ pub mod mirror;
 pub mod origin;
 pub mod peer;
 pub mod pipe;
+pub mod shaper;
 pub mod status;
 pub mod store;
 pub mod swarm;

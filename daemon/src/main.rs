@@ -1,4 +1,4 @@
-//! `hawkerd`, the node daemon: reads its configuration, runs, drains.
+//! `hawkerd`, the node daemon: reads its configuration, runs, drains. SIGHUP reads the limits again.
 //!
 //! No logic here: everything is in the library.
 //!
@@ -7,7 +7,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use hawker_daemon::config::Config;
+use hawker_daemon::config::{Config, ConfigError};
 use hawker_daemon::daemon::Daemon;
 use hawker_daemon::telemetry;
 use std::path::PathBuf;
@@ -35,10 +35,7 @@ struct Arguments {
 #[expect(clippy::print_stderr, clippy::print_stdout, reason = "what a command says before logging starts")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Not `vars()`: it panics where any variable of the environment is not UTF-8.
-    let environment =
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = match Config::load(arguments.config.as_deref(), environment) {
+    let config = match load(&arguments) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("hawkerd: {error}");
@@ -50,7 +47,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     telemetry::start(&config.telemetry);
-    match run(config) {
+    match run(config, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -59,18 +56,32 @@ fn main() -> ExitCode {
     }
 }
 
+fn load(arguments: &Arguments) -> Result<Config, ConfigError> {
+    // Not `vars()`: it panics where any variable of the environment is not UTF-8.
+    let environment =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    Config::load(arguments.config.as_deref(), environment)
+}
+
 #[tokio::main]
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, arguments: &Arguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let daemon = tokio::select! {
         daemon = Daemon::bind(config) => daemon.context("start the daemon")?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => match load(arguments) {
+                Ok(config) => daemon.reload(&config),
+                Err(error) => tracing::error!(%error, "configuration not reloaded"),
+            },
+        }
     }
     tracing::info!("draining; a second signal ends at once");
     tokio::select! {

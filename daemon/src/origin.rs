@@ -14,6 +14,7 @@ mod request;
 pub use body::OriginBody;
 pub use error::OriginError;
 
+use crate::accounting::Accounting;
 use crate::config::{MirrorConfig, canonical_host};
 use crate::metrics::Metrics;
 use content_range::ContentRange;
@@ -131,6 +132,7 @@ struct Upstream {
     host: String,
     server: Url,
     permits: Arc<Semaphore>,
+    accounting: Accounting,
 }
 
 /// A request passed on as it is: tags, and the size of what is not held here.
@@ -160,12 +162,34 @@ impl OriginClient {
         Self::with_limits(config, metrics, OriginLimits::default())
     }
 
+    /// As [`Self::new`]; what is read is counted and limited by `accounting`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn accounted(
+        config: &MirrorConfig,
+        metrics: Metrics,
+        accounting: &Accounting,
+    ) -> Result<Self, OriginError> {
+        Self::build(config, metrics, OriginLimits::default(), accounting)
+    }
+
     /// # Errors
     /// As [`Self::new`].
     pub fn with_limits(
         config: &MirrorConfig,
         metrics: Metrics,
         limits: OriginLimits,
+    ) -> Result<Self, OriginError> {
+        let accounting = Accounting::new(metrics.clone());
+        Self::build(config, metrics, limits, &accounting)
+    }
+
+    fn build(
+        config: &MirrorConfig,
+        metrics: Metrics,
+        limits: OriginLimits,
+        accounting: &Accounting,
     ) -> Result<Self, OriginError> {
         let http = request::client(&limits).map_err(|error| OriginError::Failed {
             registry: "any registry".to_owned(),
@@ -176,6 +200,7 @@ impl OriginClient {
             host: registry.host.clone(),
             server: registry.server.clone(),
             permits: Arc::new(Semaphore::new(REQUESTS_PER_REGISTRY)),
+            accounting: accounting.clone(),
         };
         let registries =
             config.registries.iter().map(|entry| (entry.host.clone(), upstream(entry))).collect();

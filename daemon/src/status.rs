@@ -66,8 +66,36 @@ pub struct EngineReport {
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ShaperReport {
+    /// "ebpf", or "user": bytes are then what sockets took, not what crossed the wire.
     pub mode: String,
     pub reason: String,
+    /// All peers together, by class.
+    pub classes: Vec<ClassReport>,
+    /// Everything that crossed the node's uplinks; empty without eBPF.
+    pub uplinks: Vec<UplinkReport>,
+    /// Of that, what is not Hawker's.
+    pub others_sent_bytes: u64,
+    pub others_received_bytes: u64,
+}
+
+/// Traffic of one class since the start. With eBPF bytes and packets are those on the wire, frame headers and
+/// retransmissions included.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ClassReport {
+    pub class: &'static str,
+    pub sent_bytes: u64,
+    pub sent_packets: u64,
+    pub sent_payload_bytes: u64,
+    pub received_bytes: u64,
+    pub received_packets: u64,
+    pub received_payload_bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UplinkReport {
+    pub name: String,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -113,6 +141,20 @@ pub struct PeerReport {
     pub ip: String,
     pub received_bytes: u64,
     pub sent_bytes: u64,
+    /// From here on 0 without eBPF.
+    pub received_packets: u64,
+    pub sent_packets: u64,
+    /// Payload that arrived, as the peer's acknowledgements tell; since the kernel last forgot the peer.
+    pub acknowledged_bytes: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Smoothed round-trip time, microseconds.
+    pub srtt_us: u32,
+    /// Connections that stand, both ways; and ever opened.
+    pub connections: u32,
+    pub connections_opened: u64,
+    /// Those with traffic.
+    pub classes: Vec<ClassReport>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]

@@ -79,3 +79,19 @@ async fn a_restarted_daemon_still_holds_what_it_held_and_serves_it() {
     assert!(cluster.pull(1, &blob).await.unwrap() == blob.bytes);
     assert_eq!(cluster.origin_bytes(), blob.bytes.len() as u64);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_download_limit_holds_over_all_parents() {
+    let mut cluster = Cluster::start(0, 2).await;
+    let blob = cluster.publish(content(8, 24 * MIB));
+    for node in [0, 1] {
+        assert!(cluster.pull(node, &blob).await.unwrap() == blob.bytes);
+    }
+    cluster.limit_downloads(8 * MIB as u64);
+    let limited = cluster.add_node().await;
+    let started = std::time::Instant::now();
+    assert!(cluster.pull(limited, &blob).await.unwrap() == blob.bytes);
+    let seconds = started.elapsed().as_secs_f64();
+    // 24 MiB at 8 MiB/s; the readers' last steps are not waited for.
+    assert!(seconds > 2.5, "{seconds:.2} s");
+}

@@ -44,7 +44,7 @@ mirror: { addr: "127.0.0.1:0", registries: ["https://ghcr.io"] }
 peer: { addr: "[::]:0", tls: off }
 storage: { dir: /data/hawker, capacity: 1GiB }
 engine: io_uring
-shaper: { mode: off, uploadLimit: 100Mbps, perPeerLimit: 1, downloadLimit: 0, originLimit: 12.5MB/s, yield: false }
+shaper: { mode: off, uploadLimit: 100Mbps, perPeerLimit: 1MB/s, downloadLimit: 0, originLimit: 12.5MB/s, yield: false, peers: [{ network: 10.1.2.3/16, limit: 60Mbps, weight: 4 }, { network: "fd00::7" }] }
 metrics: { addr: "127.0.0.1:0" }
 api: { socket: "" }
 telemetry: { otlpEndpoint: "http://collector:4317", logFormat: json }
@@ -60,6 +60,8 @@ verify: strict
     assert!(config.seed_peer.enable && config.seed_peer.cluster_id == 4);
     assert_eq!((config.peer.tls, config.engine), (PeerTls::Off, EngineChoice::IoUring));
     assert_eq!((config.shaper.mode, config.shaper.upload_limit.0), (ShaperMode::Off, 12_500_000));
+    let rules: Vec<_> = config.shaper.peers.iter().map(|rule| rule.network.to_string()).collect();
+    assert_eq!((rules.join(" "), config.shaper.peers[0].weight), ("10.1.0.0/16 fd00::7/128".to_owned(), 4));
     assert_eq!((config.verify, config.telemetry.log_format), (Verify::Strict, LogFormat::Json));
     assert_eq!(config.api.socket, None);
 }
@@ -131,7 +133,11 @@ fn refusals_name_file_key_and_problem() {
         ("peer: { tls: on }", "peer.tls", "auto, off"),
         ("storage: { dir: data }", "storage.dir", "absolute"),
         ("engine: epoll", "engine", "auto, io_uring, portable"),
-        ("shaper: { mode: ebpf }", "shaper.mode", "`ebpf` is unknown: auto, off"),
+        ("shaper: { mode: ebpf }", "shaper.mode", "`ebpf` is unknown: auto, require, off"),
+        ("shaper: { perPeerLimit: 1bps }", "shaper.perPeerLimit", "too little"),
+        ("shaper: { peers: [{ network: here }] }", "shaper.peers[0].network", "10.1.0.0/16"),
+        ("shaper: { peers: [{ network: 10.0.0.1, weight: 0 }] }", "shaper.peers[0].weight", "1 to 1000"),
+        ("shaper: { peers: [{ network: 10.0.0.1 }, { network: 10.0.0.1/32 }] }", "shaper.peers[1]", "twice"),
         ("api: { socket: run/x.sock }", "api.socket", "absolute"),
         (&long, "api.socket", "longer"),
         ("telemetry: { logFormat: xml }", "telemetry.logFormat", "text, json"),

@@ -26,6 +26,8 @@ pub(crate) enum Bench {
     Engine(engine::Options),
     /// Receiving pieces into the store: hawkerd's client against plain tokio.
     Receive(receive::Options),
+    /// Limits: how exact, how fast a new one holds, how a total is divided, what the programs cost.
+    Shaper,
 }
 
 pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
@@ -33,5 +35,6 @@ pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
         Bench::Pull => bench_pull::run(),
         Bench::Engine(options) => engine::run(&options),
         Bench::Receive(options) => receive::run(&options),
+        Bench::Shaper => crate::shaper::bench::run(),
     }
 }

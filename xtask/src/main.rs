@@ -11,11 +11,13 @@ mod binaries;
 mod command;
 mod demo;
 mod e2e;
+mod ebpf;
 mod http;
 mod interrupt;
 mod lab;
 mod netns;
 mod setup;
+mod shaper;
 mod test;
 mod tidy;
 mod workspace;
@@ -55,6 +57,8 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Build the eBPF object from source and put it where the daemon embeds it from.
+    BuildEbpf,
     /// House rules that can be counted.
     Tidy,
     /// Install what is missing and can be installed.
@@ -78,6 +82,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { only } => test::run(only.as_deref()),
         Task::Lab { action } => lab::cli::run(action),
         Task::Bench { bench } => bench::run(bench),
+        Task::BuildEbpf => ebpf::run(),
         Task::Tidy => tidy::run(),
         Task::Setup => setup::run().map(|_| ExitCode::SUCCESS),
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A program, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("docker-registry", "docker-registry"),
@@ -17,6 +17,8 @@ const NEEDED: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("bpftool", "bpftool"),
     ("nginx", "nginx-light"),
     ("tar", "tar"),
 ];

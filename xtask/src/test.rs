@@ -4,7 +4,7 @@
 //! announce (`CI_EXPECTED_SKIPS`) is a failure there.
 
 use crate::setup::{self, Ability};
-use crate::{command, e2e, interrupt, tidy, workspace};
+use crate::{command, e2e, ebpf, interrupt, shaper, tidy, workspace};
 use anyhow::{Context, Result};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -67,7 +67,11 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
     let ability = setup::run()?;
     let mut tally = Tally::default();
     if only.is_none() {
-        tally.run("formatting", || cargo(&["fmt", "--all", "--check"]));
+        tally.run("formatting", || {
+            cargo(&["fmt", "--all", "--check"])?;
+            cargo(&["fmt", "--manifest-path", "daemon-ebpf/Cargo.toml", "--check"])
+        });
+        ebpf::verify(&mut tally);
         tally.run("tidy", || {
             let problems = tidy::problems()?;
             anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
@@ -76,6 +80,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
         tally.run("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
         tally.run("unit and integration tests", || cargo(&["test", "--workspace"]));
     }
+    shaper::run(&ability, only, &mut tally)?;
     e2e::run(&ability, only, &mut tally)?;
     if matches!(ability, Ability::NoLab(_)) && only.is_none() {
         tally.run("demo without root", || {

@@ -3,13 +3,12 @@
 //! Invariant: every refusal names the key and says what would be right.
 
 use super::raw::{
-    RawApi, RawCluster, RawConfig, RawHost, RawManager, RawMirror, RawPeer, RawShaper, RawStorage,
-    RawTelemetry,
+    RawApi, RawCluster, RawConfig, RawHost, RawManager, RawMirror, RawPeer, RawStorage, RawTelemetry,
 };
 use super::{
     ApiConfig, ClusterConfig, Config, ConfigError, EngineChoice, Fallback, HostConfig, LogFormat,
-    ManagerConfig, MetricsConfig, MirrorConfig, PeerConfig, PeerTls, SeedPeerConfig, SendMode, ShaperConfig,
-    ShaperMode, StorageConfig, TelemetryConfig, Verify, registry,
+    ManagerConfig, MetricsConfig, MirrorConfig, PeerConfig, PeerTls, SeedPeerConfig, SendMode, StorageConfig,
+    TelemetryConfig, Verify, registry, shaper,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -63,7 +62,7 @@ fn sections(raw: &RawConfig) -> Checked<Config> {
                 ("portable", EngineChoice::Portable),
             ],
         )?,
-        shaper: shaper(&raw.shaper)?,
+        shaper: shaper::shaper(&raw.shaper)?,
         metrics: MetricsConfig { addr: socket_addr("metrics.addr", &raw.metrics.addr)? },
         api: api(&raw.api)?,
         telemetry: telemetry(&raw.telemetry)?,
@@ -195,18 +194,6 @@ fn storage(raw: &RawStorage) -> Checked<StorageConfig> {
     Ok(StorageConfig { dir: PathBuf::from(&raw.dir), capacity: raw.capacity })
 }
 
-fn shaper(raw: &RawShaper) -> Checked<ShaperConfig> {
-    let known = [("auto", ShaperMode::Auto), ("off", ShaperMode::Off)];
-    Ok(ShaperConfig {
-        mode: choice("shaper.mode", &raw.mode, &known)?,
-        upload_limit: raw.upload_limit,
-        per_peer_limit: raw.per_peer_limit,
-        download_limit: raw.download_limit,
-        origin_limit: raw.origin_limit,
-        yield_to_others: raw.yield_to_others,
-    })
-}
-
 fn api(raw: &RawApi) -> Checked<ApiConfig> {
     const KEY: &str = "api.socket";
     if raw.socket.is_empty() {
@@ -266,7 +253,7 @@ fn socket_addr(key: &str, text: &str) -> Checked<SocketAddr> {
     })
 }
 
-fn choice<T: Copy>(key: &str, given: &str, known: &[(&str, T)]) -> Checked<T> {
+pub(super) fn choice<T: Copy>(key: &str, given: &str, known: &[(&str, T)]) -> Checked<T> {
     known.iter().find(|(name, _)| *name == given).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
         Problem::new(key, format!("`{given}` is unknown: {}", names.join(", ")))

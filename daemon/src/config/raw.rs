@@ -79,7 +79,10 @@ section!(RawShaper {
     origin_limit: Rate = Rate(0),
     #[serde(rename = "yield")]
     yield_to_others: bool = true,
+    peers: Vec<RawPeerRule> = Vec::new(),
 });
+
+section!(RawPeerRule { network: String = String::new(), limit: Rate = Rate(0), weight: u32 = 1 });
 
 section!(RawMetrics { addr: String = "127.0.0.1:4003".to_owned() });
 

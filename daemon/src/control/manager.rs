@@ -4,6 +4,8 @@
 
 use super::Links;
 use super::placement::{Placed, PlacementFile};
+use crate::accounting::Accounting;
+use hawker_abi::Class;
 use hawker_api::v1;
 use hawker_api::v1::manager_client::ManagerClient;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub(super) struct Link {
     pub(super) file: PlacementFile,
     pub(super) publish: watch::Sender<Option<Placed>>,
     pub(super) links: Arc<Links>,
+    pub(super) accounting: Accounting,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,7 @@ impl Link {
 
     /// Registers and stays registered.
     async fn keep(&self, addr: &str) -> Result<(), LinkError> {
+        self.accounting.expect_host(addr, Class::Control).await;
         let endpoint = Endpoint::from_shared(addr.to_owned())?.connect_timeout(CALL_LIMIT);
         let endpoint = endpoint.http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE);
         let mut client = ManagerClient::new(endpoint.connect().await?);

@@ -6,8 +6,10 @@ use super::announcer::Announcer;
 use super::batch::Batch;
 use super::placement::Placed;
 use super::{Links, wire};
+use crate::accounting::Accounting;
 use crate::swarm::Swarm;
 use crate::swarm::orders::{Notice, Order};
+use hawker_abi::Class;
 use hawker_api::v1;
 use hawker_api::v1::daemon_message::Kind;
 use hawker_api::v1::scheduler_client::SchedulerClient;
@@ -35,6 +37,7 @@ pub(super) struct Link {
     pub(super) swarm: Swarm,
     pub(super) announcer: Arc<Announcer>,
     pub(super) links: Arc<Links>,
+    pub(super) accounting: Accounting,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +102,7 @@ impl Link {
     }
 
     async fn session(&self, addr: &str, placed: &Placed) -> Result<(), SessionError> {
+        self.accounting.expect_host(&format!("http://{addr}"), Class::Control).await;
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?.connect_timeout(CONNECT_LIMIT);
         let endpoint = endpoint.http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE).tcp_nodelay(true);
         let mut client = SchedulerClient::new(endpoint.connect().await?);

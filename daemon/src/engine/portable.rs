@@ -153,9 +153,16 @@ impl Exchange {
     }
 
     async fn send_slice(&mut self, blob: &BlobFile, range: Range<u64>) -> io::Result<()> {
-        let mut offset = range.start;
+        let (mut offset, mut granted) = (range.start, range.start);
         while offset < range.end {
-            let step = (range.end - offset).min(SEND_STEP_BYTES);
+            if offset == granted {
+                let grant = self.service.pace(self.connection.peer, range.end - offset);
+                if !grant.wait.is_zero() {
+                    tokio::time::sleep(grant.wait).await;
+                }
+                granted += grant.bytes;
+            }
+            let step = (granted - offset).min(SEND_STEP_BYTES);
             let sent = timeout(SEND_LIMIT, send_step(&self.connection.socket, blob, offset, step)).await??;
             if sent == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -13,6 +13,7 @@ mod outside;
 mod pipes;
 mod residency;
 mod ring;
+mod sleepers;
 mod slots;
 mod turns;
 mod worker;

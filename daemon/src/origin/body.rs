@@ -4,9 +4,12 @@
 
 use super::OriginError;
 use super::request::{Ask, chain};
+use crate::accounting::Inflow;
 use bytes::Bytes;
+use hawker_abi::Class;
 use std::error::Error;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,6 +20,7 @@ pub struct OriginBody {
     expected: Expected,
     got: u64,
     idle: Duration,
+    inflow: Inflow,
     /// `None`: ended, well or not. The permit goes with the connection.
     source: Option<(reqwest::Response, OwnedSemaphorePermit)>,
 }
@@ -37,8 +41,10 @@ impl OriginBody {
         expected: Expected,
         idle: Duration,
     ) -> Self {
+        // Unknown where a proxy stands between: counted all the same.
+        let from = response.remote_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |addr| addr.ip());
         let source = Some((response, permit));
-        Self { expected, idle, source, ..Self::empty(ask) }
+        Self { expected, inflow: inflow(ask, from), idle, source, ..Self::empty(ask) }
     }
 
     pub(super) fn empty(ask: &Ask<'_>) -> Self {
@@ -48,6 +54,7 @@ impl OriginBody {
             expected: Expected { start: 0, length: Some(0), total: Some(0) },
             got: 0,
             idle: Duration::ZERO,
+            inflow: inflow(ask, Ipv4Addr::UNSPECIFIED.into()),
             source: None,
         }
     }
@@ -74,6 +81,7 @@ impl OriginBody {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, OriginError> {
         loop {
             let Some((response, _)) = &mut self.source else { return Ok(None) };
+            self.inflow.ready().await;
             let next = tokio::time::timeout(self.idle, response.chunk()).await;
             match self.account(next) {
                 // An empty frame is not the end.
@@ -102,6 +110,7 @@ impl OriginBody {
                 _ => Ok(None),
             },
             Ok(Ok(Some(bytes))) => {
+                self.inflow.count(bytes.len() as u64);
                 self.got = self.got.saturating_add(bytes.len() as u64);
                 match self.expected.length {
                     Some(expected) if self.got > expected => Err(self.length(expected)),
@@ -119,6 +128,10 @@ impl OriginBody {
         let (registry, what) = (self.registry.clone(), self.what.clone());
         OriginError::Length { registry, what, expected, got: self.got }
     }
+}
+
+fn inflow(ask: &Ask<'_>, from: IpAddr) -> Inflow {
+    ask.upstream.accounting.inflow(from, Class::Origin)
 }
 
 /// Whether the connection ended before the announced length.

@@ -6,6 +6,7 @@
 //! Invariant: the sink gets exactly the announced bytes, in order, or the call ends with an error.
 
 use super::client::{IDLE_LIMIT, Sink};
+use crate::accounting::Inflow;
 use crate::pipe::Pipe;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
@@ -52,22 +53,22 @@ impl Carriers {
     }
 }
 
-/// Receives `bytes` into `sink`; `received` is told of them as they come.
+/// Receives `bytes` into `sink`; `inflow` is asked before each read and told after it.
 pub(super) async fn receive(
     stream: &mut BufReader<TcpStream>,
     carriers: &mut Carriers,
     bytes: u64,
     sink: &mut impl Sink,
-    received: impl Fn(u64),
+    inflow: &Inflow,
 ) -> Result<(), BodyError> {
     let early = stream.buffer().len().min(usize::try_from(bytes).unwrap_or(usize::MAX)) as u64;
     let left = bytes - early;
     let pipes = if left >= MIN_SPLICED_BYTES { carriers.pair() } else { None };
     let buffered = if pipes.is_some() { early } else { bytes };
     // What came with the head is in memory already.
-    by_buffer(stream, carriers, buffered, sink, &received).await?;
+    by_buffer(stream, carriers, buffered, sink, inflow).await?;
     let Some(pipes) = pipes else { return Ok(()) };
-    let (one, other) = by_pipes(stream.get_ref(), pipes, left, sink, &received).await?;
+    let (one, other) = by_pipes(stream.get_ref(), pipes, left, sink, inflow).await?;
     carriers.pipes.extend([one, other]);
     Ok(())
 }
@@ -77,7 +78,7 @@ async fn by_buffer(
     carriers: &mut Carriers,
     bytes: u64,
     sink: &mut impl Sink,
-    received: &impl Fn(u64),
+    inflow: &Inflow,
 ) -> Result<(), BodyError> {
     let mut left = bytes;
     while left > 0 {
@@ -87,10 +88,11 @@ async fn by_buffer(
         buffer.reserve(step);
         let mut limited = (&mut *stream).take(step as u64);
         while buffer.len() < step {
+            inflow.ready().await;
             let read = timeout(IDLE_LIMIT, limited.read_buf(&mut buffer)).await;
             match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(0) => return Err(BodyError::Socket(io::ErrorKind::UnexpectedEof.into())),
-                Ok(read) => received(read as u64),
+                Ok(read) => inflow.count(read as u64),
                 Err(error) => return Err(BodyError::Socket(error)),
             }
         }
@@ -106,14 +108,13 @@ async fn by_pipes(
     (mut filling, mut idle): (Pipe, Pipe),
     bytes: u64,
     sink: &mut impl Sink,
-    received: &impl Fn(u64),
+    inflow: &Inflow,
 ) -> Result<(Pipe, Pipe), BodyError> {
     let mut left = bytes;
-    fill(socket, &mut filling, &mut left, received).await.map_err(BodyError::Socket)?;
+    fill(socket, &mut filling, &mut left, inflow).await.map_err(BodyError::Socket)?;
     while filling.held() > 0 {
         // The next bytes come in while the last are hashed and written.
-        let (filled, stored) =
-            tokio::join!(fill(socket, &mut idle, &mut left, received), sink.splice(filling));
+        let (filled, stored) = tokio::join!(fill(socket, &mut idle, &mut left, inflow), sink.splice(filling));
         let stored = stored.map_err(BodyError::Sink)?;
         filled.map_err(BodyError::Socket)?;
         (filling, idle) = (idle, stored);
@@ -122,19 +123,15 @@ async fn by_pipes(
 }
 
 /// Fills a pipe with what comes, up to a step, the rest of the body, or a batch after which nothing is there.
-async fn fill(
-    socket: &TcpStream,
-    pipe: &mut Pipe,
-    left: &mut u64,
-    received: &impl Fn(u64),
-) -> io::Result<()> {
+async fn fill(socket: &TcpStream, pipe: &mut Pipe, left: &mut u64, inflow: &Inflow) -> io::Result<()> {
     while *left > 0 && pipe.held() < STEP_BYTES {
+        inflow.ready().await;
         let room = usize::try_from(*left).unwrap_or(usize::MAX).min(STEP_BYTES - pipe.held());
         match pipe.fill_from_socket(socket, room) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(filled) => {
                 *left -= filled as u64;
-                received(filled as u64);
+                inflow.count(filled as u64);
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
@@ -168,6 +165,9 @@ fn peek(socket: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounting::Accounting;
+    use crate::metrics::Metrics;
+    use hawker_abi::Class;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -213,7 +213,8 @@ mod tests {
             }
         });
         let (mut stream, mut kept) = (BufReader::with_capacity(8 << 10, socket), Kept::default());
-        let result = receive(&mut stream, &mut Carriers::default(), announced, &mut kept, |_| {}).await;
+        let inflow = Accounting::new(Metrics::new()).inflow([127, 0, 0, 1].into(), Class::Download);
+        let result = receive(&mut stream, &mut Carriers::default(), announced, &mut kept, &inflow).await;
         sending.await.unwrap();
         (result, kept)
     }

@@ -71,6 +71,7 @@ impl PeerClient {
     /// # Errors
     /// `Unreachable`, after at most [`CONNECT_LIMIT`].
     pub async fn connect(&self, parent: SocketAddr) -> Result<PeerConnection, ClientError> {
+        self.accounting.expect(parent, Class::Download);
         let connected = timeout(CONNECT_LIMIT, TcpStream::connect(parent)).await;
         let socket = connected
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -174,9 +175,8 @@ impl PeerConnection {
 
     async fn body(&mut self, bytes: u64, sink: &mut impl Sink) -> Result<(), ClientError> {
         let parent = self.parent;
-        let received = |bytes| self.accounting.received(parent.ip(), Class::Download, bytes);
-        let stream = &mut self.stream;
-        match body::receive(stream, &mut self.carriers, bytes, sink, received).await {
+        let inflow = self.accounting.inflow(parent.ip(), Class::Download);
+        match body::receive(&mut self.stream, &mut self.carriers, bytes, sink, &inflow).await {
             Ok(()) => Ok(()),
             Err(BodyError::Socket(source)) => Err(self.broken(source)),
             Err(BodyError::Sink(detail)) => Err(ClientError::Sink { parent, detail }),

@@ -7,6 +7,7 @@ use super::feed::Feed;
 use super::request::{Request, Target, text_answer};
 use crate::accounting::Accounting;
 use crate::engine::{Answer, Service};
+use crate::shaper::Grant;
 use crate::store::{BlobFile, StoreError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -106,7 +107,8 @@ impl PieceService {
 }
 
 impl Service for PieceService {
-    fn answer(&self, _peer: IpAddr, request: Request) -> BoxFuture<'_, Answer> {
+    fn answer(&self, peer: IpAddr, request: Request) -> BoxFuture<'_, Answer> {
+        self.accounting.asks(peer);
         Box::pin(async move {
             match &request.target {
                 Target::Blob(task) => self.blob(task, &request).await,
@@ -119,6 +121,10 @@ impl Service for PieceService {
 
     fn sent(&self, peer: IpAddr, bytes: u64) {
         self.accounting.sent(peer, Class::Upload, bytes);
+    }
+
+    fn pace(&self, peer: IpAddr, bytes: u64) -> Grant {
+        self.accounting.pace(peer, bytes)
     }
 }
 

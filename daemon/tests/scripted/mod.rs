@@ -135,6 +135,8 @@ impl Lone {
             ("HAWKER_METRICS_ADDR".to_owned(), status.to_string()),
             ("HAWKER_PEER_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
             ("HAWKER_API_SOCKET".to_owned(), String::new()),
+            // Several daemons share this process and its cgroup.
+            ("HAWKER_SHAPER_MODE".to_owned(), "off".to_owned()),
             ("HAWKER_STORAGE_DIR".to_owned(), dir.path().join("store").display().to_string()),
             (
                 "HAWKER_MIRROR_REGISTRIES".to_owned(),

@@ -3,6 +3,7 @@
 mod manager;
 mod origin;
 
+use hawker_api::units::Rate;
 use hawker_control::scheduler::{Scheduler, SchedulerConfig};
 use hawker_daemon::config::Config;
 use hawker_daemon::daemon::Daemon;
@@ -30,6 +31,7 @@ pub(crate) struct Cluster {
     scheduler: Option<Scheduler>,
     scheduler_addr: SocketAddr,
     nodes: Vec<Node>,
+    download_limit: Rate,
     client: reqwest::Client,
 }
 
@@ -51,6 +53,7 @@ impl Cluster {
             scheduler: Some(scheduler),
             scheduler_addr,
             nodes: Vec::new(),
+            download_limit: Rate(0),
             client: reqwest::Client::new(),
         };
         for number in 0..seeds + peers {
@@ -71,7 +74,8 @@ impl Cluster {
 
     async fn node(&self, dir: tempfile::TempDir, seed: bool) -> Node {
         let (mirror, status) = (free_port(), free_port());
-        let config = config(dir.path(), seed, mirror, status, self.manager.addr, self.origin.addr);
+        let mut config = config(dir.path(), seed, mirror, status, self.manager.addr, self.origin.addr);
+        config.shaper.download_limit = self.download_limit;
         let daemon = Daemon::bind(config).await.unwrap();
         Node { dir, mirror, status, daemon }
     }
@@ -109,6 +113,11 @@ impl Cluster {
 
     pub(crate) fn limit_origin(&self, bytes_per_second: u64) {
         self.origin.limit(bytes_per_second);
+    }
+
+    /// Of nodes that start from now on.
+    pub(crate) fn limit_downloads(&mut self, bytes_per_second: u64) {
+        self.download_limit = Rate(bytes_per_second);
     }
 
     pub(crate) fn origin_bytes(&self) -> u64 {
@@ -178,6 +187,7 @@ fn config(
          peer: {{ addr: '127.0.0.1:0' }}\n\
          storage: {{ dir: '{}' }}\n\
          metrics: {{ addr: '{status}' }}\n\
+         shaper: {{ mode: off }}\n\
          api: {{ socket: '' }}\n",
         dir.display()
     );

@@ -11,7 +11,7 @@ use super::ring::Buffer;
 use crate::engine::limits::{
     Admitted, IDLE_LIMIT, REFUSAL_LIMIT, REFUSED_INPUT_BYTES, SEND_LIMIT, SEND_STEP_BYTES,
 };
-use crate::engine::{Answer, Lines};
+use crate::engine::{Answer, Lines, Service};
 use crate::peer::Request;
 use crate::peer::request::{self, MAX_HEAD_BYTES, Parsed};
 use crate::pipe::Pipe;
@@ -41,6 +41,8 @@ pub(super) enum Need {
     Writable,
     /// It could go on at once; others first.
     Turn,
+    /// Leave to send, which it has from then on.
+    Until(Instant),
     Answer(Request),
     /// A pipe or a buffer, by [`Exchange::carry`].
     Carrier,
@@ -60,6 +62,8 @@ pub(super) enum Need {
 /// What is the same for all exchanges of a worker during one turn.
 pub(super) struct Turn<'a> {
     pub(super) now: Instant,
+    /// Asked for leave to send.
+    pub(super) service: &'a dyn Service,
     pub(super) residency: &'a mut Residency,
     pub(super) pipes: &'a mut Pipes,
     /// Where requests are read to.
@@ -78,6 +82,8 @@ pub(super) struct Exchange {
     pub(super) last: bool,
     /// Bytes sent and not yet told to the service.
     pub(super) unreported: u64,
+    /// Bytes of bodies it has leave to send.
+    granted: u64,
     received: Vec<u8>,
     stage: Stage,
     carrier: Option<Carrier>,
@@ -129,8 +135,20 @@ impl Exchange {
         // BBR paces by itself; corked it was measured at half its speed.
         let may_cork = options.tcp_congestion().is_ok_and(|name| !name.starts_with(b"bbr"));
         let (deadline, stage) = (Some(now + IDLE_LIMIT), Stage::Reading { look: true });
-        let (received, carrier, last, unreported) = (Vec::new(), None, false, 0);
-        Self { socket, peer, admitted, deadline, last, unreported, received, stage, carrier, may_cork }
+        let (received, carrier, last, unreported, granted) = (Vec::new(), None, false, 0, 0);
+        Self {
+            socket,
+            peer,
+            admitted,
+            deadline,
+            last,
+            unreported,
+            granted,
+            received,
+            stage,
+            carrier,
+            may_cork,
+        }
     }
 
     /// The next request was answered.
@@ -231,18 +249,30 @@ impl Exchange {
 
     fn send(&mut self, turn: &mut Turn<'_>, budget: &mut u64) -> Option<Need> {
         let Stage::Sending(sending) = &mut self.stage else { return None };
-        let stepped = if sending.head_sent < sending.head.len() {
-            sending.send_head(&self.socket)
-        } else {
-            match &mut sending.body {
-                Some(body) => body.send(&self.socket, &mut self.carrier, turn, *budget),
-                None => Ok(Step::Done),
+        let in_body = sending.head_sent == sending.head.len();
+        let stepped = match &mut sending.body {
+            _ if !in_body => sending.send_head(&self.socket),
+            Some(body) => {
+                let left = body.left(self.carrier.as_ref());
+                if self.granted == 0 && left > 0 {
+                    let grant = turn.service.pace(self.peer, left);
+                    self.granted = grant.bytes;
+                    if !grant.wait.is_zero() {
+                        self.deadline = Some(turn.now + grant.wait + SEND_LIMIT);
+                        return Some(Need::Until(turn.now + grant.wait));
+                    }
+                }
+                body.send(&self.socket, &mut self.carrier, turn, self.granted.min(*budget))
             }
+            None => Ok(Step::Done),
         };
         match stepped {
             Ok(Step::Sent(bytes)) => {
                 self.deadline = Some(turn.now + SEND_LIMIT);
                 self.unreported += bytes;
+                if in_body {
+                    self.granted = self.granted.saturating_sub(bytes);
+                }
                 *budget = budget.saturating_sub(bytes);
                 None
             }
@@ -356,6 +386,11 @@ impl Sending {
 }
 
 impl Body {
+    /// Bytes not sent, in the carrier or not.
+    fn left(&self, carrier: Option<&Carrier>) -> u64 {
+        self.rest.end - self.rest.start + carrier.map_or(0, |carrier| carrier.held() as u64)
+    }
+
     fn send(
         &mut self,
         socket: &TcpStream,

@@ -11,6 +11,7 @@ use super::outside::Outside;
 use super::pipes::Pipes;
 use super::residency::Residency;
 use super::ring::{Buffer, Completion, Ring, Token, What};
+use super::sleepers::Sleepers;
 use super::slots::Slots;
 use super::turns::Turns;
 use crate::engine::Answer;
@@ -44,6 +45,8 @@ pub(super) struct Worker {
     residency: Residency,
     /// Exchanges that wait for a pipe or a buffer.
     needy: VecDeque<u32>,
+    /// Exchanges that wait for their peer's limit.
+    sleepers: Sleepers,
     scratch: Vec<u8>,
     now: Instant,
     /// No new work; at that time the rest is cut.
@@ -54,8 +57,9 @@ impl Worker {
     pub(super) fn new(outside: Outside, ring: Ring, inbox: Inbox) -> Self {
         let residency = Residency::new(ring.buffers().is_none());
         let (slots, turns, pipes) = (Slots::default(), Turns::default(), Pipes::default());
-        let (needy, scratch, now) = (VecDeque::new(), vec![0; MAX_HEAD_BYTES], Instant::now());
-        Self { outside, ring, inbox, slots, turns, pipes, residency, needy, scratch, now, draining: None }
+        let (needy, sleepers) = (VecDeque::new(), Sleepers::default());
+        let (scratch, now, draining) = (vec![0; MAX_HEAD_BYTES], Instant::now(), None);
+        Self { outside, ring, inbox, slots, turns, pipes, residency, needy, sleepers, scratch, now, draining }
     }
 
     /// Runs until it is told to end and everything has.
@@ -65,7 +69,7 @@ impl Worker {
         self.await_letters();
         let (mut ended, mut next_tick) = (Vec::new(), self.now + TICK);
         loop {
-            let limit = if self.turns.len() > 0 { None } else { Some(TICK) };
+            let limit = if self.turns.len() > 0 { None } else { Some(self.sleepers.within(TICK)) };
             if let Err(error) = self.ring.turn(limit, &mut ended) {
                 tracing::error!(%error, "the ring of the serving engine failed; its connections are closed");
                 return;
@@ -73,6 +77,9 @@ impl Worker {
             self.now = Instant::now();
             for completion in ended.drain(..) {
                 self.completed(completion);
+            }
+            while let Some(token) = self.sleepers.awake(self.now) {
+                self.wake(token);
             }
             for _ in 0..self.turns.len() {
                 if let Some(slot) = self.turns.pop() {
@@ -114,6 +121,16 @@ impl Worker {
                 let closing = self.slots.ended(token.slot);
                 self.resume(token, result, buffer, closing);
             }
+        }
+    }
+
+    /// Its time to send has come.
+    fn wake(&mut self, token: Token) {
+        if self.slots.is_current(token.slot, token.life)
+            && let Some(exchange) = self.slots.get(token.slot)
+        {
+            let peer = exchange.peer;
+            self.turns.push(peer, token.slot);
         }
     }
 
@@ -184,8 +201,8 @@ impl Worker {
             let memory = exchange.buffer().zip(self.ring.buffers());
             let memory = memory.map_or(&[][..], |(buffer, buffers)| buffers.read(buffer));
             let (now, residency, scratch) = (self.now, &mut self.residency, &mut self.scratch[..]);
-            let pipes = &mut self.pipes;
-            let need = exchange.advance(&mut Turn { now, residency, pipes, scratch, memory });
+            let (pipes, service) = (&mut self.pipes, &*self.outside.service);
+            let need = exchange.advance(&mut Turn { now, service, residency, pipes, scratch, memory });
             let sent = std::mem::take(&mut exchange.unreported);
             if sent > 0 {
                 self.outside.service.sent(exchange.peer, sent);
@@ -232,6 +249,7 @@ impl Worker {
                 let peer = exchange.peer;
                 self.turns.push(peer, slot);
             }
+            Need::Until(at) => self.sleepers.add(at, self.slots.token(slot, What::Ready)),
             Need::Readable => self.poll(slot, PollFlags::POLLIN),
             Need::Writable => self.poll(slot, PollFlags::POLLOUT),
             Need::Carrier => {

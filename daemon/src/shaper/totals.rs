@@ -1,0 +1,165 @@
+//! Totals that outlive what the kernel's bounded maps forget: built from the growth between readings.
+//!
+//! Invariant: an entry that was forgotten and made anew is neither lost nor counted twice; at most [`MAX_PEERS`]
+//! peers are remembered, those that were quiet longest go first.
+
+use super::backend::Reading;
+use hawker_abi::{Class, Counters, PeerAddr, PeerState};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+/// Peers remembered one by one.
+const MAX_PEERS: usize = 16_384;
+/// Peers kept where there were too many, so that not every new one costs a search.
+const KEPT_PEERS: usize = MAX_PEERS / 4 * 3;
+
+#[derive(Default)]
+pub(super) struct Totals {
+    readings: u64,
+    classes: [Counters; 4],
+    peers: HashMap<PeerAddr, Peer>,
+    uplinks: Vec<(String, Counters)>,
+}
+
+/// One peer since the daemon started.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Peer {
+    /// By class, in the order of [`Class::ALL`].
+    pub(super) classes: [Counters; 4],
+    raw: [Counters; 4],
+    pub(super) state: PeerState,
+    raw_retransmits: u64,
+    pub(super) retransmits: u64,
+    changed: u64,
+}
+
+impl Peer {
+    /// All classes together.
+    pub(super) fn total(&self) -> Counters {
+        self.classes.iter().fold(Counters::default(), |sum, class| sum.plus(*class))
+    }
+}
+
+impl Totals {
+    /// Takes a reading in; returns the growth by class.
+    pub(super) fn absorb(&mut self, reading: Reading) -> [Counters; 4] {
+        self.readings += 1;
+        let mut growth = [Counters::default(); 4];
+        for (index, now) in reading.classes.into_iter().enumerate() {
+            growth[index] = now.since(self.classes[index]);
+            self.classes[index] = now;
+        }
+        for (addr, class, now) in reading.flows {
+            let peer = self.peers.entry(addr).or_default();
+            let more = now.since(peer.raw[class as usize]);
+            if more != Counters::default() {
+                peer.classes[class as usize] = peer.classes[class as usize].plus(more);
+                (peer.raw[class as usize], peer.changed) = (now, self.readings);
+            }
+        }
+        for (addr, state) in reading.peers {
+            // Somebody who connected and sent nothing yet has no flow.
+            let Some(peer) = self.peers.get_mut(&addr) else { continue };
+            let anew = state.retransmits < peer.raw_retransmits;
+            peer.retransmits += state.retransmits - if anew { 0 } else { peer.raw_retransmits };
+            (peer.raw_retransmits, peer.state) = (state.retransmits, state);
+        }
+        self.uplinks = reading.uplinks;
+        self.forget();
+        growth
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = (&PeerAddr, &Peer)> {
+        self.peers.iter()
+    }
+
+    pub(super) fn class(&self, class: Class) -> Counters {
+        self.classes[class as usize]
+    }
+
+    pub(super) fn uplinks(&self) -> &[(String, Counters)] {
+        &self.uplinks
+    }
+
+    fn forget(&mut self) {
+        if self.peers.len() <= MAX_PEERS {
+            return;
+        }
+        let mut changes: Vec<u64> = self.peers.values().map(|peer| peer.changed).collect();
+        let (_, oldest_kept, _) = changes.select_nth_unstable_by(KEPT_PEERS, |a, b| b.cmp(a));
+        let oldest_kept = *oldest_kept;
+        let newer = self.peers.values().filter(|peer| peer.changed > oldest_kept).count();
+        let mut room = KEPT_PEERS.saturating_sub(newer);
+        self.peers.retain(|_, peer| match peer.changed.cmp(&oldest_kept) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => {
+                let keep = room > 0;
+                room = room.saturating_sub(1);
+                keep
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn addr(number: u32) -> PeerAddr {
+        IpAddr::from(Ipv4Addr::from_bits(number)).into()
+    }
+
+    fn counters(packets: u64) -> Counters {
+        Counters { tx_bytes: packets * 1500, tx_packets: packets, ..Counters::default() }
+    }
+
+    fn reading(flows: Vec<(PeerAddr, u64)>) -> Reading {
+        let sum = flows.iter().map(|(_, packets)| packets).sum();
+        let flows = flows.into_iter().map(|(peer, packets)| (peer, Class::Upload, counters(packets)));
+        let classes = [counters(sum), Counters::default(), Counters::default(), Counters::default()];
+        Reading { classes, flows: flows.collect(), ..Reading::default() }
+    }
+
+    #[test]
+    fn growth_is_reported_once() {
+        let mut totals = Totals::default();
+        assert_eq!(totals.absorb(reading(vec![(addr(1), 5)]))[0].tx_packets, 5);
+        assert_eq!(totals.absorb(reading(vec![(addr(1), 7)]))[0].tx_packets, 2);
+        assert_eq!(totals.absorb(reading(vec![(addr(1), 7)]))[0].tx_packets, 0);
+        assert_eq!(totals.class(Class::Upload).tx_packets, 7);
+    }
+
+    #[test]
+    fn what_the_kernel_forgot_stays_counted() {
+        let mut totals = Totals::default();
+        totals.absorb(reading(vec![(addr(1), 100)]));
+        totals.absorb(reading(vec![]));
+        totals.absorb(reading(vec![(addr(1), 3)]));
+        totals.absorb(reading(vec![(addr(1), 4)]));
+        let (_, peer) = totals.peers().next().unwrap();
+        assert_eq!(peer.total().tx_packets, 104);
+    }
+
+    #[test]
+    fn retransmissions_survive_forgetting_too() {
+        let mut totals = Totals::default();
+        for (packets, retransmits) in [(1, 5), (2, 8), (3, 2)] {
+            let mut reading = reading(vec![(addr(1), packets)]);
+            reading.peers = vec![(addr(1), PeerState { retransmits, ..PeerState::default() })];
+            totals.absorb(reading);
+        }
+        assert_eq!(totals.peers().next().unwrap().1.retransmits, 10);
+    }
+
+    #[test]
+    fn the_quiet_are_forgotten_first() {
+        let mut totals = Totals::default();
+        totals.absorb(reading((0..16_384).map(|number| (addr(number), 1)).collect()));
+        totals.absorb(reading((0..100).map(|number| (addr(1 << 24 | number), 1)).collect()));
+        assert!(totals.peers().count() <= MAX_PEERS);
+        let recent = |number: u32| totals.peers().any(|(peer, _)| *peer == addr(1 << 24 | number));
+        assert!((0..100).all(recent));
+    }
+}
