@@ -4,7 +4,7 @@ mod manager;
 mod origin;
 
 use hawker_api::units::Rate;
-use hawker_control::scheduler::{Scheduler, SchedulerConfig};
+use hawker_control::scheduler::{Scheduler, SchedulerConfig, Stats};
 use hawker_daemon::config::Config;
 use hawker_daemon::daemon::Daemon;
 use manager::Manager;
@@ -80,11 +80,28 @@ impl Cluster {
         Node { dir, mirror, status, daemon }
     }
 
+    /// Until the scheduler knows again what it knew of the node.
     pub(crate) async fn restart_node(&mut self, number: usize) {
+        let known = self.stats().tasks;
         let Node { dir, daemon, .. } = self.nodes.remove(number);
         daemon.shutdown().await;
         let node = self.node(dir, false).await;
         self.nodes.insert(number, node);
+        // What it holds is told right after it is connected: a moment that a pull must not fall into here.
+        self.until("its inventory is told", |stats| stats.tasks >= known).await;
+    }
+
+    fn stats(&self) -> Stats {
+        self.scheduler.as_ref().unwrap().stats()
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(Stats) -> bool) {
+        let waiting = async {
+            while !holds(self.stats()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
     }
 
     pub(crate) async fn stop_scheduler(&self) {
@@ -92,17 +109,13 @@ impl Cluster {
     }
 
     pub(crate) async fn start_scheduler(&mut self) {
+        let known = self.stats().tasks;
         if let Some(old) = self.scheduler.take() {
             old.shutdown().await;
         }
         self.scheduler = Some(scheduler(self.scheduler_addr).await);
         let all = self.nodes.len();
-        let knows = async {
-            while self.scheduler.as_ref().unwrap().stats().hosts < all {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), knows).await.expect("the daemons come back");
+        self.until("the daemons come back", |stats| stats.hosts >= all && stats.tasks >= known).await;
     }
 
     pub(crate) fn publish(&self, bytes: Vec<u8>) -> Blob {
