@@ -25,9 +25,9 @@ const CHECK_STEP_BYTES: usize = 256 << 10;
 /// Step in which spliced bytes are written and read back, bytes: a quarter of a second-level cache.
 const WRITE_STEP_BYTES: usize = 256 << 10;
 
-/// Pieces after which writing to the disk begins (256 MiB of the smallest). Beginning costs the receiver
+/// Pieces after which writing to the disk begins (1 GiB of the smallest). Beginning costs the receiver
 /// 0.08 s of CPU per GB, which blobs that fit the page cache's slack are spared.
-const WRITE_BACK_PIECES: u32 = 64;
+const WRITE_BACK_PIECES: u32 = 256;
 
 /// An open blob, complete or not. Shared by everything that reads, writes or serves it.
 #[derive(Debug)]
