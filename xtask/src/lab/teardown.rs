@@ -22,6 +22,7 @@ pub(crate) fn down() -> Result<()> {
         interrupt::shielded(|| netns::delete(&namespace))?;
     }
     unmount()?;
+    remove_cgroups();
     for dir in [DATA, RUN] {
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -54,6 +55,23 @@ fn end_processes(namespace: &str) -> Result<()> {
 fn is_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
+
+/// Removes the cgroups of daemons that were killed. They are below this process's own, and the kernel removes
+/// none that has a process: a daemon that is not the lab's keeps its group.
+fn remove_cgroups() {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mount = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        fields.next().zip(fields.next()).filter(|(_, kind)| *kind == "cgroup2")
+    });
+    let group = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let (Some((mount, _)), Some(group)) = (mount, group) else { return };
+    let entries = fs::read_dir(Path::new(mount).join(group)).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("hawkerd-")) {
+        let _ = fs::remove_dir(entry.path());
+    }
 }
 
 fn unmount() -> Result<()> {
