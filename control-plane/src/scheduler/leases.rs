@@ -204,7 +204,7 @@ impl Core {
         }
     }
 
-    /// Adopts what a daemon is still fetching since before this session, as far as it is still free.
+    /// Adopts what a daemon is still fetching since before its stream was renewed, as far as it is still free.
     pub(super) fn adopt(&mut self, host: &HostId, id: &TaskId, fetching: Vec<Range<u32>>, now: Instant) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         if task.geometry.is_none() {
