@@ -37,7 +37,8 @@ pub fn water_level(total: u64, shares: &mut [Share]) -> u64 {
         left -= u128::from(share.cap);
         parts -= share.parts();
     }
-    let highest = shares.last().map_or(0, |last| u128::from(last.cap) / last.parts());
+    // Rounded up: at this level the last one, too, has all it can take.
+    let highest = shares.last().map_or(0, |last| u128::from(last.cap).div_ceil(last.parts()));
     clamp(left.max(highest)).max(u64::from(total > 0))
 }
 
