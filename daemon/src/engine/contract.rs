@@ -49,7 +49,8 @@ enum Kind {
     Copy,
 }
 
-/// `None`, and said why: this machine has no io_uring. CI expects one.
+/// `None` only where `HAWKER_SKIP_IO_URING` says that this machine has none; `cargo xtask test` then counts a
+/// skip.
 fn engine(kind: Kind, service: PieceService) -> Option<Arc<dyn Engine>> {
     let service: Arc<dyn Service> = Arc::new(service);
     let mode = match kind {
@@ -59,11 +60,8 @@ fn engine(kind: Kind, service: PieceService) -> Option<Arc<dyn Engine>> {
     };
     match UringEngine::start(&service, mode) {
         Ok(engine) => Some(Arc::new(engine)),
-        Err(reason) => {
-            assert!(std::env::var_os("CI").is_none(), "io_uring is missing: {reason}");
-            eprintln!("skipped: {reason}");
-            None
-        }
+        Err(_) if std::env::var_os("HAWKER_SKIP_IO_URING").is_some() => None,
+        Err(reason) => panic!("no io_uring ({reason}): HAWKER_SKIP_IO_URING=1 leaves its tests out"),
     }
 }
 
