@@ -62,8 +62,16 @@ pub fn count(skb: *mut __sk_buff, packet: &Packet, class: u32, direction: Direct
         unsafe { grow(counters, direction, bytes, segments, payload) };
     }
     if let Some(counters) = maps::CLASSES.get_ptr_mut(class) {
+        let whole = length + FRAME_HEADER_BYTES;
         // SAFETY: a live map value.
-        unsafe { grow(counters, direction, bytes, segments, payload) };
+        unsafe {
+            grow(&raw mut (*counters).wire, direction, bytes, segments, payload);
+            if direction == Direction::Egress {
+                add(&raw mut (*counters).tx_whole, whole);
+            } else {
+                add(&raw mut (*counters).rx_whole, whole);
+            }
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The eBPF programs. In the daemon's own cgroup: `peer_egress` and `peer_ingress` count what crossed the interface,
-//! `peer_sockets` follows connections and paces them. On uplinks: `uplink_egress` and `uplink_ingress` count
-//! everything the node sends and receives, of which the daemon's is a part.
+//! `peer_sockets` follows connections and paces them.
 //!
 //! Thin shells: types and arithmetic are `hawker-abi`'s, tested on the host.
 //!
@@ -16,17 +15,14 @@ mod maps;
 mod pace;
 mod packet;
 mod sockets;
-mod uplink;
 
-use aya_ebpf::macros::{cgroup_skb, classifier, sock_ops};
-use aya_ebpf::programs::{SkBuffContext, SockOpsContext, TcContext};
+use aya_ebpf::macros::{cgroup_skb, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use hawker_abi::MODE_EDT;
 use packet::Direction;
 
 /// Verdict of a cgroup program: let it pass.
 const PASS: i32 = 1;
-/// Verdict of a classifier: as if this program were not there.
-const NEXT: i32 = -1;
 
 #[cgroup_skb(egress)]
 pub fn peer_egress(ctx: SkBuffContext) -> i32 {
@@ -57,18 +53,6 @@ pub fn peer_sockets(ctx: SockOpsContext) -> u32 {
         sockets::event(&ctx, settings);
     }
     1
-}
-
-#[classifier]
-pub fn uplink_egress(ctx: TcContext) -> i32 {
-    uplink::count(ctx.skb.skb, Direction::Egress);
-    NEXT
-}
-
-#[classifier]
-pub fn uplink_ingress(ctx: TcContext) -> i32 {
-    uplink::count(ctx.skb.skb, Direction::Ingress);
-    NEXT
 }
 
 #[cfg(not(test))]

@@ -3,7 +3,9 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
-use hawker_abi::{Connection, Counters, Endpoint, FlowKey, Limit, PeerAddr, PeerState, Settings};
+use hawker_abi::{
+    ClassCounters, Connection, Counters, Endpoint, FlowKey, Limit, PeerAddr, PeerState, Settings,
+};
 
 /// Peers × classes remembered one by one; the daemon polls faster than a node meets this many peers.
 const MAX_FLOWS: usize = 16_384;
@@ -11,7 +13,6 @@ const MAX_PEERS: usize = 16_384;
 const MAX_ENDPOINTS: usize = 4_096;
 /// One a class.
 const CLASS_COUNT: usize = 4;
-const MAX_UPLINKS: usize = 64;
 
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
@@ -25,14 +26,11 @@ pub static PEERS: LruHashMap<PeerAddr, PeerState, MAX_PEERS> = LruHashMap::new()
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Counters, MAX_FLOWS> = LruHashMap::new();
 #[btf_map]
-pub static CLASSES: PerCpuArray<Counters, CLASS_COUNT> = PerCpuArray::new();
+pub static CLASSES: PerCpuArray<ClassCounters, CLASS_COUNT> = PerCpuArray::new();
 #[btf_map]
 pub static ENDPOINTS: LruHashMap<Endpoint, u32, MAX_ENDPOINTS> = LruHashMap::new();
 #[btf_map]
 pub static CONNECTIONS: SkStorage<Connection> = SkStorage::new();
-/// By interface index; the daemon makes the entries.
-#[btf_map]
-pub static UPLINKS: HashMap<u32, Counters, MAX_UPLINKS> = HashMap::new();
 
 /// `BPF_NOEXIST`: another processor's entry is not overwritten.
 const IF_ABSENT: u64 = 1;

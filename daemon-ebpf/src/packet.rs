@@ -30,16 +30,9 @@ const TCP: u8 = 6;
 /// Parses a packet that begins at its network header, as in a cgroup program.
 #[inline(always)]
 pub fn parse(skb: *mut __sk_buff, direction: Direction) -> Option<Packet> {
-    // SAFETY: the verifier checks every access against data_end.
-    unsafe { parse_at((*skb).data as usize, (*skb).data_end as usize, direction) }
-}
-
-/// # Safety
-/// `network` and `end` are an skb's data and data_end, or between them.
-#[inline(always)]
-pub unsafe fn parse_at(network: usize, end: usize, direction: Direction) -> Option<Packet> {
-    // SAFETY: each read lies before `end`, which the verifier follows.
+    // SAFETY: each read lies before data_end, which the verifier follows.
     unsafe {
+        let (network, end) = ((*skb).data as usize, (*skb).data_end as usize);
         if network + IPV4_HEADER_BYTES > end {
             return None;
         }

@@ -124,12 +124,12 @@ fn established(ctx: &SockOpsContext, settings: &Settings, passive: bool) {
 #[inline(always)]
 fn round_trip(ctx: &SockOpsContext, settings: &Settings) {
     let ops = ctx.ops;
-    let mut class = CLASS_UNSET;
     // SAFETY: fields of the context, live map values.
     unsafe {
-        if let Some(connection) = connection((*ops).__bindgen_anon_2.sk, false) {
-            class = read_volatile(&raw const (*connection).class);
-        }
+        let class = match connection((*ops).__bindgen_anon_2.sk, false) {
+            Some(connection) => read_volatile(&raw const (*connection).class),
+            None => adopted(ops, settings),
+        };
         if let Some(state) = maps::peer(&remote(ops)) {
             (*state).srtt_us = read_volatile(&raw const (*ops).srtt_us) >> 3;
             acknowledged(ops, state);
@@ -149,11 +149,34 @@ fn round_trip(ctx: &SockOpsContext, settings: &Settings) {
     }
 }
 
+/// A connection that another daemon's programs followed until these took their place: an upload by its port, it goes on under
+/// the same clock as its peer's new connections. Returns its class as it is stored.
+#[inline(always)]
+fn adopted(ops: *mut bpf_sock_ops, settings: &Settings) -> u32 {
+    const UPLOAD: u32 = Class::Upload as u32 + 1;
+    // SAFETY: fields of the context, live map values.
+    unsafe {
+        if read_volatile(&raw const (*ops).local_port) != settings.piece_port {
+            return CLASS_UNSET;
+        }
+        let acked = read_volatile(&raw const (*ops).bytes_acked);
+        let Some(connection) = connection((*ops).__bindgen_anon_2.sk, true) else { return CLASS_UNSET };
+        (*connection).class = UPLOAD;
+        (*connection).acked = acked;
+        if let Some(state) = maps::peer(&remote(ops)) {
+            add32(&raw mut (*state).connections, 1);
+        }
+    }
+    UPLOAD
+}
+
 #[inline(always)]
 fn state_changed(ops: *mut bpf_sock_ops) {
     // SAFETY: a field of the context, and a live map value.
     unsafe {
+        // What another daemon's programs followed to its end was never counted here.
         if read_volatile(&raw const (*ops).__bindgen_anon_1.args[1]) == TCP_CLOSE
+            && connection((*ops).__bindgen_anon_2.sk, false).is_some()
             && let Some(state) = maps::peer(&remote(ops))
         {
             acknowledged(ops, state);

@@ -14,7 +14,7 @@ mod map;
 mod share;
 
 pub use map::{
-    CLASS_LOCAL, CLASS_UNSET, Class, Connection, Counters, Endpoint, FlowKey, Limit, MODE_ACCOUNT,
-    MODE_CLOCK, MODE_EDT, PeerAddr, PeerState, Settings,
+    CLASS_LOCAL, CLASS_UNSET, Class, ClassCounters, Connection, Counters, Endpoint, FlowKey, Limit,
+    MODE_ACCOUNT, MODE_CLOCK, MODE_EDT, PeerAddr, PeerState, Settings,
 };
 pub use share::{Share, water_level};

@@ -166,6 +166,17 @@ pub struct PeerState {
     pub connections: u32,
 }
 
+/// All of one class. Written by programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounters {
+    pub wire: Counters,
+    /// Bytes with the headers of a packet that is yet to be segmented, or came merged, counted once: what interfaces
+    /// made of software count, and some drivers.
+    pub tx_whole: u64,
+    pub rx_whole: u64,
+}
+
 /// A peer's share of what is uploaded. Written by the daemon.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,6 +234,7 @@ pub struct Connection {
 }
 
 const _: () = assert!(size_of::<PeerAddr>() == 16 && size_of::<FlowKey>() == 24);
+const _: () = assert!(size_of::<ClassCounters>() == 64);
 const _: () = assert!(size_of::<Counters>() == 48 && size_of::<PeerState>() == 48);
 const _: () = assert!(size_of::<Limit>() == 16 && size_of::<Settings>() == 48);
 const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Connection>() == 16);
