@@ -1,9 +1,19 @@
-//! What daemon and control plane agree on: the protobuf services, the address of a task, how a blob
-//! is cut into pieces, and the rules of the configuration files. No I/O, no product logic.
+//! What daemon and control plane agree on: the protobuf services, the address of a task, what names an image, how a blob
+//! is cut into pieces, the versions that work together, the rules of the configuration files and of a cluster's policy, how traces leave a program and
+//! what it says of itself. No product logic.
 
 pub mod config;
+pub mod image;
+pub mod name;
+pub mod node_policy;
 pub mod pieces;
+pub mod policy;
+pub mod prices;
+pub mod process;
+pub mod profile;
+pub mod protocol;
 pub mod task;
+pub mod trace;
 pub mod units;
 
 /// Generated protobuf messages and gRPC services (`proto/hawker/v1`).

@@ -1,25 +1,33 @@
 //! The address of a task: what a blob is asked for by, everywhere in Hawker.
 //!
+//! A blob whose digest is known is addressed by it. A file that is known by its URL alone is addressed by a hash
+//! of where it is and which version of it ([`FileAddress`]): such an address says nothing about the bytes.
+//!
 //! Invariant: a `TaskId` is always well formed (a known algorithm, lower-case hex of its exact
 //! length), so it may be used as a file name and in a URL path as it is.
 
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// Digest algorithms of the OCI image specification that Hawker verifies.
+/// How a task came to its address: the digest algorithms of the OCI image specification that Hawker verifies,
+/// or the address of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     Sha256,
     Sha512,
+    /// Not a digest of the content.
+    Url,
 }
 
 impl Algorithm {
-    /// Name as registered by the OCI image specification.
+    /// Name as registered by the OCI image specification; `url` for the address of a file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
             Self::Sha512 => "sha512",
+            Self::Url => "url",
         }
     }
 
@@ -27,13 +35,46 @@ impl Algorithm {
     #[must_use]
     pub fn digest_len(self) -> usize {
         match self {
-            Self::Sha256 => 32,
+            Self::Sha256 | Self::Url => 32,
             Self::Sha512 => 64,
         }
     }
 }
 
-/// A content address: the digest of the whole blob.
+/// Which file, and which version of it.
+#[derive(Clone, Copy, Debug)]
+pub struct FileAddress<'a> {
+    /// Without what only says who asks (signatures).
+    pub url: &'a str,
+    /// What the origin tells versions apart by: an entity tag or a date.
+    pub version: &'a str,
+    /// Bytes.
+    pub size: u64,
+    /// Set by callers who want a copy of their own.
+    pub tag: &'a str,
+}
+
+impl FileAddress<'_> {
+    /// Separates these hashes from all others.
+    const DOMAIN: &'static [u8] = b"hawker file task v1";
+
+    /// The task: a SHA-256 over the fields, each with its length before it.
+    #[must_use]
+    pub fn task(&self) -> TaskId {
+        let size = self.size.to_le_bytes();
+        let fields = [Self::DOMAIN, self.url.as_bytes(), self.version.as_bytes(), &size, self.tag.as_bytes()];
+        let mut hash = Sha256::new();
+        for field in fields {
+            hash.update((field.len() as u64).to_le_bytes());
+            hash.update(field);
+        }
+        let mut digest = [0; 64];
+        digest[..32].copy_from_slice(&hash.finalize());
+        TaskId { algorithm: Algorithm::Url, digest }
+    }
+}
+
+/// A content address (the digest of the whole blob), or that of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
     algorithm: Algorithm,
@@ -72,6 +113,12 @@ impl TaskId {
         Some(Self { algorithm, digest: bytes })
     }
 
+    /// Whether the address is a digest of the content, so that the whole can be proven.
+    #[must_use]
+    pub fn is_content(&self) -> bool {
+        self.algorithm != Algorithm::Url
+    }
+
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -105,6 +152,7 @@ impl FromStr for TaskId {
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
+            "url" => Algorithm::Url,
             other => return Err(TaskIdError::Algorithm { given: quoted(other) }),
         };
         let expected = algorithm.digest_len() * 2;
@@ -143,9 +191,29 @@ mod tests {
 
     #[test]
     fn text_survives_a_round_trip() {
-        for text in [format!("sha256:{}", "0a".repeat(32)), format!("sha512:{}", "f9".repeat(64))] {
+        for text in [
+            format!("sha256:{}", "0a".repeat(32)),
+            format!("sha512:{}", "f9".repeat(64)),
+            format!("url:{}", "00".repeat(32)),
+        ] {
             assert_eq!(text.parse::<TaskId>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn every_field_of_a_file_makes_another_task() {
+        let file = FileAddress { url: "https://a/b", version: "etag:1", size: 7, tag: "" };
+        let others = [
+            FileAddress { url: "https://a/be", version: "tag:1", ..file },
+            FileAddress { version: "etag:2", ..file },
+            FileAddress { size: 8, ..file },
+            FileAddress { tag: "x", ..file },
+        ];
+        assert_eq!(file.task(), file.task());
+        for other in others {
+            assert_ne!(file.task(), other.task(), "{other:?}");
+        }
+        assert!(!file.task().is_content());
     }
 
     #[test]
