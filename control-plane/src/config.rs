@@ -5,21 +5,22 @@
 //! file and key before anything is bound.
 
 use crate::health::MetricsConfig;
-use crate::manager::ManagerConfig;
+use crate::manager::{Database, DatabaseError, ManagerConfig, OidcConfig, RawOidc, WebConfig};
 use crate::scheduler::SchedulerConfig;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, TelemetryConfig};
 use axum::http::Uri;
 use hawker_api::config::{ConfigError, load};
+use hawker_api::trace::TraceConfig;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use url::Url;
 
 /// Read where no `--config` is given, if it exists.
 pub const DEFAULT_PATH: &str = "/etc/hawker/control.yaml";
 /// Most manager addresses a scheduler tries.
 const MAX_MANAGER_ADDRS: usize = 16;
-/// The only database scheme so far.
-const SQLITE_SCHEME: &str = "sqlite://";
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub struct Config {
     pub manager: ManagerConfig,
     pub scheduler: SchedulerConfig,
     pub metrics: MetricsConfig,
-    pub log_format: LogFormat,
+    pub telemetry: TelemetryConfig,
 }
 
 /// `control.yaml`, key by key.
@@ -45,8 +46,13 @@ pub struct RawConfig {
 pub struct RawManager {
     pub rest: SocketAddr,
     pub grpc: SocketAddr,
+    pub advertise_addr: String,
     pub database: String,
     pub root_password_file: String,
+    #[serde(rename = "publicURL")]
+    pub public_url: String,
+    pub trusted_proxies: Vec<String>,
+    pub oidc: Vec<RawOidc>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,17 +63,21 @@ pub struct RawScheduler {
     #[serde(rename = "clusterID")]
     pub cluster_id: u64,
     pub manager_addrs: Vec<String>,
+    pub use_reports: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RawMetrics {
     pub addr: SocketAddr,
+    pub profile: bool,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RawTelemetry {
+    pub otlp_endpoint: String,
+    pub sample_ratio: f64,
     pub log_format: LogFormat,
 }
 
@@ -76,8 +86,12 @@ impl Default for RawManager {
         Self {
             rest: SocketAddr::from(([0, 0, 0, 0], 8080)),
             grpc: SocketAddr::from(([0, 0, 0, 0], 65003)),
+            advertise_addr: String::new(),
             database: "sqlite:///var/lib/hawker/manager.db".to_owned(),
             root_password_file: String::new(),
+            public_url: String::new(),
+            trusted_proxies: Vec::new(),
+            oidc: Vec::new(),
         }
     }
 }
@@ -89,13 +103,20 @@ impl Default for RawScheduler {
             advertise_addr: String::new(),
             cluster_id: 1,
             manager_addrs: vec!["http://127.0.0.1:65003".to_owned()],
+            use_reports: true,
         }
     }
 }
 
 impl Default for RawMetrics {
     fn default() -> Self {
-        Self { addr: SocketAddr::from(([0, 0, 0, 0], 8000)) }
+        Self { addr: SocketAddr::from(([0, 0, 0, 0], 8000)), profile: false }
+    }
+}
+
+impl Default for RawTelemetry {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), sample_ratio: 1.0, log_format: LogFormat::default() }
     }
 }
 
@@ -124,10 +145,11 @@ impl Config {
             problem,
         };
         Ok(Self {
-            manager: manager(raw.manager).map_err(|(key, problem)| invalid(key, problem))?,
+            manager: manager(raw.manager, hostname).map_err(|(key, problem)| invalid(key, problem))?,
             scheduler: scheduler(raw.scheduler, hostname).map_err(|(key, problem)| invalid(key, problem))?,
-            metrics: MetricsConfig { addr: raw.metrics.addr },
-            log_format: raw.telemetry.log_format,
+            metrics: MetricsConfig { addr: raw.metrics.addr, profile: raw.metrics.profile },
+            telemetry: telemetry(&raw.telemetry)
+                .map_err(|(key, problem)| invalid(&format!("telemetry.{key}"), problem))?,
         })
     }
 }
@@ -135,22 +157,63 @@ impl Config {
 /// The key that is wrong, and what is wrong with it.
 type Problem = (&'static str, String);
 
-fn manager(raw: RawManager) -> Result<ManagerConfig, Problem> {
-    let file = raw.database.strip_prefix(SQLITE_SCHEME).filter(|file| !file.is_empty());
-    let Some(file) = file else {
-        let problem = format!("`{}` is no SQLite database: write {SQLITE_SCHEME}/path/to/file", raw.database);
-        return Err(("manager.database", problem));
+fn manager(raw: RawManager, hostname: &str) -> Result<ManagerConfig, Problem> {
+    // A manager on a port that the kernel chooses is one of tests: its address is known when it is bound.
+    let advertise_addr = match raw.grpc.port() {
+        0 if raw.advertise_addr.is_empty() => String::new(),
+        port => advertised("manager.advertiseAddr", "manager.grpc", (&raw.advertise_addr, port), hostname)?,
     };
+    let wrong = |error: DatabaseError| ("manager.database", error.to_string());
+    let database: Database = raw.database.parse().map_err(wrong)?;
     let root_password_file =
         (!raw.root_password_file.is_empty()).then(|| PathBuf::from(raw.root_password_file));
-    Ok(ManagerConfig::new(raw.rest, raw.grpc, PathBuf::from(file), root_password_file))
+    let web = web(&raw.public_url, &raw.trusted_proxies)?;
+    let config = ManagerConfig::new(raw.rest, raw.grpc, database, root_password_file);
+    let oidc = oidc(raw.oidc, web.public_url.as_ref())?;
+    Ok(ManagerConfig { advertise_addr, web, oidc, ..config })
+}
+
+fn oidc(raw: Vec<RawOidc>, public_url: Option<&Url>) -> Result<Vec<OidcConfig>, Problem> {
+    let mut checked: Vec<OidcConfig> = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let wrong = |(key, problem): (&str, String)| ("manager.oidc", format!("[{index}].{key}: {problem}"));
+        let one = OidcConfig::check(raw, public_url).map_err(wrong)?;
+        if checked.iter().any(|other| other.name == one.name) {
+            return Err(wrong(("name", format!("`{}` is there twice", one.name))));
+        }
+        checked.push(one);
+    }
+    Ok(checked)
+}
+
+fn web(public_url: &str, trusted_proxies: &[String]) -> Result<WebConfig, Problem> {
+    const URL: &str = "manager.publicURL";
+    let public_url = if public_url.is_empty() {
+        None
+    } else {
+        let url = public_url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let plain = url.filter(|url| url.path() == "/" && url.query().is_none() && url.username().is_empty());
+        Some(plain.ok_or_else(|| (URL, format!("`{public_url}` is not of the form https://host")))?)
+    };
+    let network = |text: &String| {
+        let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        parsed.map_err(|_| ("manager.trustedProxies", format!("`{text}` is no network such as 10.0.0.0/8")))
+    };
+    let trusted_proxies = trusted_proxies.iter().map(network).collect::<Result<_, _>>()?;
+    Ok(WebConfig { public_url, trusted_proxies })
+}
+
+fn telemetry(raw: &RawTelemetry) -> Result<TelemetryConfig, Problem> {
+    let traces = TraceConfig::check(&raw.otlp_endpoint, raw.sample_ratio)?;
+    Ok(TelemetryConfig { log_format: raw.log_format, traces })
 }
 
 fn scheduler(raw: RawScheduler, hostname: &str) -> Result<SchedulerConfig, Problem> {
     if raw.cluster_id == 0 {
         return Err(("scheduler.clusterID", "must be a cluster's id, 1 or more".to_owned()));
     }
-    let advertise_addr = advertised(&raw, hostname)?;
+    let asked = (raw.advertise_addr.as_str(), raw.grpc.port());
+    let advertise_addr = advertised("scheduler.advertiseAddr", "scheduler.grpc", asked, hostname)?;
     if raw.manager_addrs.is_empty() || raw.manager_addrs.len() > MAX_MANAGER_ADDRS {
         let problem = format!("needs 1 to {MAX_MANAGER_ADDRS} addresses, not {}", raw.manager_addrs.len());
         return Err(("scheduler.managerAddrs", problem));
@@ -159,25 +222,26 @@ fn scheduler(raw: RawScheduler, hostname: &str) -> Result<SchedulerConfig, Probl
         let problem = format!("`{bad}` is not of the form http://host:port");
         return Err(("scheduler.managerAddrs", problem));
     }
-    let (grpc, cluster_id, manager_addrs) = (raw.grpc, raw.cluster_id, raw.manager_addrs);
-    Ok(SchedulerConfig { grpc, advertise_addr, cluster_id, manager_addrs })
+    let RawScheduler { grpc, cluster_id, manager_addrs, use_reports, .. } = raw;
+    Ok(SchedulerConfig { grpc, advertise_addr, cluster_id, manager_addrs, use_reports })
 }
 
-/// What daemons reach the scheduler at: as configured, else this machine's name and the port.
-fn advertised(raw: &RawScheduler, hostname: &str) -> Result<String, Problem> {
-    const KEY: &str = "scheduler.advertiseAddr";
-    if !raw.advertise_addr.is_empty() {
-        return if is_host_port(&raw.advertise_addr) {
-            Ok(raw.advertise_addr.clone())
-        } else {
-            Err((KEY, format!("`{}` is not of the form host:port", raw.advertise_addr)))
-        };
+/// What others reach a service at: as configured (`key`), else this machine's name and the port it listens on (`listen_key`).
+fn advertised(
+    key: &'static str,
+    listen_key: &str,
+    (configured, port): (&str, u16),
+    hostname: &str,
+) -> Result<String, Problem> {
+    if !configured.is_empty() {
+        let refused = || (key, format!("`{configured}` is not of the form host:port"));
+        return is_host_port(configured).then(|| configured.to_owned()).ok_or_else(refused);
     }
-    if raw.grpc.port() == 0 {
-        return Err((KEY, "is needed where scheduler.grpc has port 0".to_owned()));
+    if port == 0 {
+        return Err((key, format!("is needed where {listen_key} has port 0")));
     }
-    let addr = format!("{hostname}:{}", raw.grpc.port());
-    if is_host_port(&addr) { Ok(addr) } else { Err((KEY, "is needed: this machine has no name".to_owned())) }
+    let addr = format!("{hostname}:{port}");
+    if is_host_port(&addr) { Ok(addr) } else { Err((key, "is needed: this machine has no name".to_owned())) }
 }
 
 /// `10.0.0.2:8002`, `[2001:db8::2]:8002`, `scheduler-0.scheduler:8002`.
@@ -213,7 +277,8 @@ mod tests {
         let config = read("", &[]).unwrap();
         assert_eq!(config.manager.rest.to_string(), "0.0.0.0:8080");
         assert_eq!(config.manager.grpc.to_string(), "0.0.0.0:65003");
-        assert_eq!(config.manager.database, Path::new("/var/lib/hawker/manager.db"));
+        assert_eq!(config.manager.database, Database::Sqlite("/var/lib/hawker/manager.db".into()));
+        assert_eq!(config.manager.advertise_addr, "box:65003");
         assert_eq!(config.manager.root_password_file, None);
         assert_eq!(config.scheduler.grpc.to_string(), "0.0.0.0:8002");
         assert_eq!(config.scheduler.advertise_addr, "box:8002");
@@ -242,9 +307,12 @@ mod tests {
     fn what_cannot_be_used_is_named_by_key() {
         for (text, wanted) in [
             ("manager:\n  dtabase: x\n", ["dtabase", "line 2"]),
-            ("manager: { database: \"postgres://db/hawker\" }", ["manager.database", "postgres://db/hawker"]),
-            ("manager: { database: \"sqlite://\" }", ["manager.database", "sqlite://"]),
+            ("manager: { database: \"mysql://db/hawker\" }", ["manager.database", "sqlite:///path"]),
+            ("manager: { database: \"sqlite://\" }", ["manager.database", "postgres://user"]),
             ("manager: { rest: nowhere }", ["rest", "control.yaml"]),
+            ("manager: { publicURL: hawker.example }", ["manager.publicURL", "hawker.example"]),
+            ("manager: { trustedProxies: [ingress] }", ["manager.trustedProxies", "ingress"]),
+            ("manager: { advertiseAddr: manager }", ["manager.advertiseAddr", "`manager`"]),
             ("scheduler: { clusterID: 0 }", ["scheduler.clusterID", "control.yaml"]),
             ("scheduler: { advertiseAddr: \"10.0.0.2\" }", ["scheduler.advertiseAddr", "10.0.0.2"]),
             ("scheduler: { advertiseAddr: \":8002\" }", ["scheduler.advertiseAddr", ":8002"]),
@@ -263,17 +331,17 @@ mod tests {
     fn every_part_can_be_set_by_file_and_environment() {
         let config = read(
             "manager: { database: \"sqlite:///data/m.db\", rootPasswordFile: /run/secret }\n\
-             scheduler: { advertiseAddr: \"[2001:db8::2]:8002\", clusterID: 7 }\n\
+             scheduler: { advertiseAddr: \"[2001:db8::2]:8002\", clusterID: 7, useReports: false }\n\
              telemetry: { logFormat: json }\n",
             &[("HAWKER_SCHEDULER_CLUSTER_ID", "9"), ("HAWKER_MANAGER_REST", "127.0.0.1:1234")],
         )
         .unwrap();
-        assert_eq!(config.manager.database, Path::new("/data/m.db"));
+        assert_eq!(config.manager.database, Database::Sqlite("/data/m.db".into()));
         assert_eq!(config.manager.root_password_file.as_deref(), Some(Path::new("/run/secret")));
         assert_eq!(config.manager.rest.port(), 1234);
         assert_eq!(config.scheduler.advertise_addr, "[2001:db8::2]:8002");
-        assert_eq!(config.scheduler.cluster_id, 9);
-        assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!((config.scheduler.cluster_id, config.scheduler.use_reports), (9, false));
+        assert_eq!(config.telemetry.log_format, LogFormat::Json);
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub mod config;
 pub mod health;
 mod http;
 pub mod manager;
+pub mod memory;
 pub mod placement;
 pub mod scheduler;
 pub mod telemetry;
+mod usage;

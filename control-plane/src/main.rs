@@ -3,8 +3,9 @@
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hawker_control::config::{Config, DEFAULT_PATH};
-use hawker_control::health::Health;
-use hawker_control::manager::Manager;
+use hawker_control::health::{self, Health};
+use hawker_control::manager::{self, Database, Manager};
+use hawker_control::memory;
 use hawker_control::scheduler::Scheduler;
 use hawker_control::telemetry;
 use prometheus_client::registry::Registry;
@@ -29,6 +30,17 @@ enum Part {
     Manager(Options),
     /// Who fetches what from whom, inside one cluster.
     Scheduler(Options),
+    /// Writes the manager's whole database to a new file, also while a manager works with it.
+    Backup(FileOptions),
+    /// Fills a new database, of either kind, from a backup.
+    Restore(FileOptions),
+}
+
+#[derive(Debug, Args)]
+struct FileOptions {
+    #[command(flatten)]
+    options: Options,
+    file: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -41,8 +53,13 @@ struct Options {
     check_config: bool,
 }
 
+fn main() -> ExitCode {
+    memory::give_back_large_blocks();
+    started()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn started() -> ExitCode {
     match start(&Arguments::parse().part).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,6 +72,9 @@ async fn main() -> ExitCode {
 
 async fn start(part: &Part) -> Result<()> {
     let (options, with_manager, with_scheduler) = match part {
+        Part::Backup(FileOptions { options, .. }) | Part::Restore(FileOptions { options, .. }) => {
+            (options, false, false)
+        }
         Part::Standalone(options) => (options, true, true),
         Part::Manager(options) => (options, true, false),
         Part::Scheduler(options) => (options, false, true),
@@ -65,10 +85,31 @@ async fn start(part: &Part) -> Result<()> {
         writeln!(std::io::stdout(), "configuration {} is valid", file.display())?;
         return Ok(());
     }
+    if let Some(done) = by_file(part, &config.manager.database).await? {
+        writeln!(std::io::stdout(), "{done}")?;
+        return Ok(());
+    }
     let filter = std::env::var("RUST_LOG").unwrap_or_default();
-    telemetry::start(config.log_format, &filter)
+    let traces = telemetry::start(&config.telemetry, &hostname(), &filter)
         .map_err(|error| anyhow::anyhow!("start logging: {error}"))?;
-    run(config, with_manager, with_scheduler).await
+    let ended = run(config, with_manager, with_scheduler).await;
+    // Bounded by `FLUSH_LIMIT`.
+    let _ = tokio::task::spawn_blocking(move || traces.flush()).await;
+    ended
+}
+
+/// What has a file and an end, and what it did.
+async fn by_file(part: &Part, database: &Database) -> Result<Option<String>> {
+    let (rows, did, file) = match part {
+        Part::Backup(FileOptions { file, .. }) => {
+            (manager::backup(database, file).await?, "backed up to", file)
+        }
+        Part::Restore(FileOptions { file, .. }) => {
+            (manager::restore(database, file).await?, "restored from", file)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(format!("{database}: {rows} rows {did} {}", file.display())))
 }
 
 async fn run(config: Config, with_manager: bool, with_scheduler: bool) -> Result<()> {
@@ -86,6 +127,10 @@ async fn run(config: Config, with_manager: bool, with_scheduler: bool) -> Result
         None
     };
     let scheduler = if with_scheduler { Some(Scheduler::bind(scheduler_config).await?) } else { None };
+    if let Some(scheduler) = &scheduler {
+        scheduler.register_metrics(&mut registry);
+    }
+    health::register_process(&mut registry);
     let health = Health::bind(config.metrics, registry).await?;
     tracing::info!(
         rest = manager.as_ref().map(|manager| tracing::field::display(manager.rest_addr())),

@@ -7,22 +7,44 @@ pub mod cluster;
 pub mod directory;
 pub mod host;
 
+mod account;
+mod bandwidth;
 mod clusters;
+mod console;
 mod grpc;
+mod health;
+mod jobs;
 mod keeper;
 mod metrics;
+mod oidc;
+mod peer_key;
 mod rest;
+mod rights;
+mod rollouts;
+mod sharing;
 mod sign_in;
 mod store;
+mod tasks;
+mod web;
 
 pub use directory::Liveness;
+pub use oidc::{OidcConfig, ProviderError, RawOidc};
 pub use rest::{RouteInfo, registered_routes};
-pub use store::StoreError;
+pub use rights::{Permission, Role};
+pub use store::{BackupError, Database, DatabaseError, StoreError, backup, restore};
+pub use web::WebConfig;
 
+use bandwidth::Bandwidth;
 use clusters::Clusters;
 use directory::Directory;
+use health::Health;
+use jobs::Jobs;
 use metrics::Metrics;
+use oidc::Oidc;
+use peer_key::PeerKeys;
 use prometheus_client::registry::Registry;
+use rollouts::Rollouts;
+use sharing::Sharing;
 use sign_in::SignIn;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -41,10 +63,14 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct ManagerConfig {
     pub rest: SocketAddr,
     pub grpc: SocketAddr,
-    /// SQLite file.
-    pub database: PathBuf,
+    /// host:port of the gRPC service as other clusters reach it; empty: this address as bound.
+    pub advertise_addr: String,
+    pub database: Database,
     /// Root's password at the first start; `None`: a random one is printed.
     pub root_password_file: Option<PathBuf>,
+    pub web: WebConfig,
+    /// OpenID providers that people may sign in with.
+    pub oidc: Vec<OidcConfig>,
     pub liveness: Liveness,
 }
 
@@ -52,10 +78,13 @@ impl ManagerConfig {
     pub fn new(
         rest: SocketAddr,
         grpc: SocketAddr,
-        database: PathBuf,
+        database: impl Into<Database>,
         root_password_file: Option<PathBuf>,
     ) -> Self {
-        Self { rest, grpc, database, root_password_file, liveness: Liveness::default() }
+        let (advertise_addr, database) = (String::new(), database.into());
+        let (web, liveness) = (WebConfig::default(), Liveness::default());
+        let oidc = Vec::new();
+        Self { rest, grpc, advertise_addr, database, root_password_file, web, oidc, liveness }
     }
 }
 
@@ -66,6 +95,8 @@ pub enum ManagerError {
     Listen { api: &'static str, addr: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Oidc(#[from] ProviderError),
     #[error(transparent)]
     FirstStart(#[from] sign_in::FirstStartError),
 }
@@ -78,7 +109,11 @@ pub struct Manager {
     store: Store,
     clusters: Clusters,
     metrics: Metrics,
+    sharing: Option<Running>,
     keeper: Running,
+    bandwidth: Running,
+    jobs: Running,
+    rollouts: Running,
     rest: Running,
     grpc: Running,
 }
@@ -98,6 +133,24 @@ struct Parts {
     clusters: Clusters,
     sign_in: Arc<SignIn>,
     metrics: Metrics,
+    bandwidth: Bandwidth,
+    jobs: Jobs,
+    rollouts: Rollouts,
+    store: Store,
+    health: Health,
+    peer_keys: PeerKeys,
+    advertised: Arc<Advertised>,
+    web: Arc<WebConfig>,
+    oidc: Arc<Oidc>,
+    unknown: rest::Budget,
+}
+
+/// Where other clusters reach this manager.
+#[derive(Debug)]
+struct Advertised {
+    /// host:port
+    grpc: String,
+    rest_port: u16,
 }
 
 impl Manager {
@@ -110,22 +163,64 @@ impl Manager {
         let rest = listen("REST", config.rest).await?;
         let grpc = listen("gRPC", config.grpc).await?;
         let (rest_addr, grpc_addr) = (address("REST", &rest)?, address("gRPC", &grpc)?);
+        let advertised = Advertised::new(config.advertise_addr, rest_addr, grpc_addr);
         let store = Store::open(&config.database).await?;
         sign_in::first_start(&store, config.root_password_file.as_deref()).await?;
 
         let directory = Arc::new(Directory::new(store.clusters().await?, config.liveness));
-        directory.restore_schedulers(store.schedulers().await?, Instant::now());
         let clusters = Clusters::new(store.clone(), Arc::clone(&directory));
+        let stale_after = config.liveness.stale_after;
+        let sharing = share(&store, &directory, &clusters, stale_after).await?;
         let metrics = Metrics::new(Arc::clone(&directory));
         let sign_in = Arc::new(SignIn::new(store.clone()));
-        let parts = Parts { directory, clusters: clusters.clone(), sign_in, metrics: metrics.clone() };
+        let secret = store.peer_secret().await?;
+        let oidc = Oidc::new(config.oidc, secret)?;
+        let peer_keys = PeerKeys::new(secret);
+        let (clusters_kept, metrics_kept) = (clusters.clone(), metrics.clone());
+        let (bandwidth, kept) = (Bandwidth::default(), store.clone());
+        let jobs = Jobs::new(store.clone(), Arc::clone(&directory));
+        let rollouts = Rollouts::default();
+        let parts = Parts {
+            directory,
+            clusters,
+            sign_in,
+            metrics,
+            bandwidth: bandwidth.clone(),
+            jobs: jobs.clone(),
+            rollouts: rollouts.clone(),
+            store: kept,
+            health: Health::default(),
+            peer_keys,
+            advertised: Arc::new(advertised),
+            web: Arc::new(config.web),
+            oidc: Arc::new(oidc),
+            unknown: rest::Budget::default(),
+        };
 
-        let stale_after = config.liveness.stale_after;
-        let (directory, kept) = (Arc::clone(&parts.directory), store.clone());
+        // What is shared is in the database already.
+        let (directory, kept) = (Arc::clone(&parts.directory), (!store.is_shared()).then(|| store.clone()));
         let keeper = Running::start("keeper", |stop| keeper::run(directory, kept, stop));
+        let written = store.clone();
+        let bandwidth = Running::start("bandwidth", |stop| bandwidth::run(bandwidth, written, stop));
+        let jobs = Running::start("jobs", |stop| jobs::run(jobs, stop));
+        let written = store.clone();
+        let rollouts = Running::start("rollouts", |stop| rollouts::run(rollouts, written, stop));
         let rest = Running::start("REST", |stop| rest::serve(rest, parts.clone(), stop));
         let grpc = Running::start("gRPC", |stop| grpc::serve(grpc, parts, stale_after, stop));
-        Ok(Self { rest_addr, grpc_addr, store, clusters, metrics, keeper, rest, grpc })
+        Ok(Self {
+            rest_addr,
+            grpc_addr,
+            store,
+            clusters: clusters_kept,
+            metrics: metrics_kept,
+            sharing,
+            keeper,
+            bandwidth,
+            jobs,
+            rollouts,
+            rest,
+            grpc,
+        })
     }
 
     pub fn rest_addr(&self) -> SocketAddr {
@@ -154,11 +249,26 @@ impl Manager {
 
     /// Ends streams, lets requests under way finish for a bounded time, and closes the database.
     pub async fn shutdown(self) {
-        // The keeper first: the hosts that leave now because of us are to be remembered.
+        // These first: the hosts that leave now because of us are to be remembered, and what the others know of them
+        // stays true until they have moved over.
+        if let Some(sharing) = self.sharing {
+            sharing.finish().await;
+        }
         self.keeper.finish().await;
+        // Then the jobs, while their orders still go somewhere.
+        self.jobs.finish().await;
         tokio::join!(self.rest.finish(), self.grpc.finish());
         self.clusters.finish().await;
+        self.bandwidth.finish().await;
+        self.rollouts.finish().await;
         self.store.close().await;
+    }
+}
+
+impl Advertised {
+    fn new(configured: String, rest: SocketAddr, grpc: SocketAddr) -> Self {
+        let grpc = if configured.is_empty() { grpc.to_string() } else { configured };
+        Self { grpc, rest_port: rest.port() }
     }
 }
 
@@ -180,6 +290,24 @@ impl Running {
             task.abort();
         }
     }
+}
+
+/// Learns who is registered at the other managers of a shared database, and goes on with that. A manager alone counts
+/// on the schedulers that were live before.
+async fn share(
+    store: &Store,
+    directory: &Arc<Directory>,
+    clusters: &Clusters,
+    stale_after: Duration,
+) -> Result<Option<Running>, ManagerError> {
+    if !store.is_shared() {
+        directory.restore_schedulers(store.schedulers().await?, Instant::now());
+        return Ok(None);
+    }
+    let mut sharing = Sharing::new(Arc::clone(directory), clusters.clone(), store.clone(), stale_after);
+    // Before anybody is answered: who is registered at the others is known.
+    sharing.turn().await?;
+    Ok(Some(Running::start("sharing", |stop| sharing.run(stop))))
 }
 
 async fn listen(api: &'static str, addr: SocketAddr) -> Result<TcpListener, ManagerError> {

@@ -6,21 +6,31 @@
 //! Invariant: all state is soft. A scheduler that starts with nothing knows everything again as soon
 //! as the daemons have re-announced themselves.
 
+mod busy;
 mod core;
 mod grpc;
+mod headroom;
+mod images;
 mod leases;
+mod ledger;
 mod limits;
 mod lists;
 mod messages;
+mod metrics;
 mod parents;
 mod registration;
+mod relay;
+mod silence;
+mod summary;
 mod task;
+mod trace;
 mod wire;
 
 pub use core::Stats;
 
 use grpc::Service;
 use hawker_api::v1::scheduler_server::SchedulerServer;
+use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +54,8 @@ pub struct SchedulerConfig {
     pub cluster_id: u64,
     /// `http://host:port`; empty: registers nowhere.
     pub manager_addrs: Vec<String>,
+    /// Whether parents are chosen by what the nodes measured.
+    pub use_reports: bool,
 }
 
 /// Why the scheduler does not start.
@@ -72,7 +84,7 @@ impl Scheduler {
         let listener = TcpListener::bind(config.grpc).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let service = Service::new(config.cluster_id, cancel.clone());
+        let service = Service::new(config.cluster_id, config.use_reports, cancel.clone());
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(PROBE))
             .http2_keepalive_timeout(Some(PROBE))
@@ -87,7 +99,7 @@ impl Scheduler {
         tracker.spawn(tick(service.clone(), cancel.clone()));
         if !config.manager_addrs.is_empty() {
             let stopped = cancel.clone();
-            let registration = registration::Registration::new(&config, addr);
+            let registration = registration::Registration::new(&config, addr, service.clone());
             tracker.spawn(async move {
                 tokio::select! { () = stopped.cancelled() => {}, () = registration.run() => {} }
             });
@@ -98,6 +110,11 @@ impl Scheduler {
 
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Adds the scheduler's metrics to what the process exposes.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.service.metrics().register(registry, self.stats_source());
     }
 
     pub fn stats(&self) -> Stats {

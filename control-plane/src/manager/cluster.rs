@@ -4,7 +4,9 @@
 //! one cluster therefore never hear of another cluster's nodes.
 
 use crate::placement::{ClusterScopes, RawScopes, ScopeError, Scopes};
+use hawker_api::policy::{ClusterPolicy, PolicyError};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// Most clusters of one manager.
 pub const MAX_CLUSTERS: usize = 1000;
@@ -23,6 +25,8 @@ pub struct Cluster {
     /// Seconds since 1970.
     pub created_at: i64,
     pub updated_at: i64,
+    /// Counts its edits, from 1.
+    pub revision: u64,
 }
 
 /// What people set of a cluster.
@@ -32,8 +36,10 @@ pub struct ClusterSpec {
     pub bio: String,
     pub is_default: bool,
     pub scopes: Scopes,
-    /// Handed on as it is; the manager does not look into it.
+    /// As it was written.
     pub config: Map<String, Value>,
+    /// What `config` says.
+    pub policy: Arc<ClusterPolicy>,
 }
 
 /// Some fields of a cluster as people wrote them; what is `None` stays as it is.
@@ -61,6 +67,19 @@ pub enum SpecError {
     Field { field: &'static str, value: String, problem: String },
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    #[error("config.{0}")]
+    Policy(#[from] PolicyError),
+}
+
+impl SpecError {
+    /// What of the cluster it is about, as the API calls it: `scopes.cidrs`.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Field { field, .. } => (*field).to_owned(),
+            Self::Scope(error) => error.field.to_owned(),
+            Self::Policy(error) => format!("config.{}", error.key),
+        }
+    }
 }
 
 impl Cluster {
@@ -90,6 +109,7 @@ impl ClusterSpec {
             is_default: true,
             scopes: Scopes::default(),
             config: Map::new(),
+            policy: Arc::default(),
         }
     }
 
@@ -114,12 +134,14 @@ impl ClusterSpec {
             location: edit.scopes.location.unwrap_or(current.location),
             hostnames: edit.scopes.hostnames.unwrap_or(current.hostnames),
         };
+        let config = edit.config.unwrap_or_else(|| self.config.clone());
         let spec = Self {
             name: edit.name.map_or_else(|| self.name.clone(), |name| name.trim().to_owned()),
             bio: edit.bio.unwrap_or_else(|| self.bio.clone()),
             is_default: edit.is_default.unwrap_or(self.is_default),
             scopes: Scopes::check(&raw)?,
-            config: edit.config.unwrap_or_else(|| self.config.clone()),
+            policy: Arc::new(ClusterPolicy::read(&config)?),
+            config,
         };
         spec.check_texts()?;
         Ok(spec)

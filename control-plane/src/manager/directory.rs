@@ -6,10 +6,12 @@
 //! what is read and pushed is always of one moment. A cluster with live hosts cannot be retired.
 
 mod assign;
+mod elsewhere;
 mod listing;
 mod seat;
 
 pub use assign::{AssignError, Assigned, Endpoint};
+pub(crate) use elsewhere::{Key, Kind, Record};
 pub use listing::{Counts, InUse, Listed, LivePeer, LiveScheduler};
 pub use seat::Seat;
 
@@ -18,7 +20,7 @@ use super::host::{Peer, SchedulerHost, Wish};
 use crate::placement::Node;
 use assign::{Map, Match};
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -56,6 +58,10 @@ struct State {
     /// By address.
     schedulers: BTreeMap<String, SchedulerEntry>,
     last_session: u64,
+    /// What changed here and other managers do not know yet; `None`: nobody wants to.
+    changed: Option<BTreeSet<Key>>,
+    /// Registered at the manager of this number, too, and live here.
+    elsewhere: BTreeMap<Key, (u32, Record)>,
 }
 
 #[derive(Debug)]
@@ -80,6 +86,8 @@ struct SchedulerEntry {
 struct Alive {
     /// 0: nobody's; registered by a single call, or before a restart.
     session: u64,
+    /// 0: this one. Others end what they told; the deadline is for registrations here.
+    manager: u32,
     deadline: Instant,
     registered_at: SystemTime,
 }
@@ -106,15 +114,25 @@ impl Directory {
         let mut state = self.state.lock();
         let (matched, assigned) = state.assign(&peer.node(), &wish)?;
         let alive = self.alive(0, now);
+        let key = Key::peer(&peer.id);
         if let Some(entry) = state.peers.get_mut(&peer.id) {
+            // Whoever asks here and is registered elsewhere stays there: a question is no registration.
+            if entry.alive.manager != 0 {
+                return Ok(assigned);
+            }
+            let changed = entry.peer != peer || entry.wish != wish;
             let alive = Alive { session: entry.alive.session, ..alive };
             (entry.peer, entry.wish, entry.matched, entry.alive) = (peer, wish, matched, alive);
             set(&entry.assigned, assigned.clone());
+            if changed {
+                state.note(key);
+            }
             return Ok(assigned);
         }
         self.has_room(&state)?;
         let entry = PeerEntry { wish, matched, alive, assigned: watch::Sender::new(assigned.clone()), peer };
         state.peers.insert(entry.peer.id.clone(), entry);
+        state.note(key);
         Ok(assigned)
     }
 
@@ -139,6 +157,7 @@ impl Directory {
         let id = peer.id.clone();
         let entry = PeerEntry { peer, wish, matched, alive: self.alive(session, now), assigned };
         state.peers.insert(id.clone(), entry);
+        state.note(Key::peer(&id));
         Ok((Seat::peer(Arc::clone(self), id, session), changes))
     }
 
@@ -162,6 +181,7 @@ impl Directory {
         state
             .schedulers
             .insert(addr.clone(), SchedulerEntry { host, alive: self.alive(session, now), _ended: ended });
+        state.note(Key::scheduler(&addr));
         state.serve_all();
         Ok((Seat::scheduler(Arc::clone(self), addr, session), end))
     }
@@ -202,16 +222,27 @@ impl Directory {
     /// Forgets the registrations whose deadline has passed.
     pub fn sweep(&self, now: Instant) {
         let mut state = self.state.lock();
-        state.peers.retain(|_, entry| entry.alive.deadline > now);
-        let before = state.schedulers.len();
-        state.schedulers.retain(|_, entry| entry.alive.deadline > now);
-        if state.schedulers.len() != before {
+        let ended = |alive: &Alive| alive.manager == 0 && alive.deadline <= now;
+        let peers = state.peers.extract_if(.., |_, entry| ended(&entry.alive));
+        let peers: Vec<Key> = peers.map(|(id, _)| Key::peer(&id)).collect();
+        let schedulers = state.schedulers.extract_if(.., |_, entry| ended(&entry.alive));
+        let schedulers: Vec<Key> = schedulers.map(|(addr, _)| Key::scheduler(&addr)).collect();
+        let served_anew = !schedulers.is_empty();
+        for key in peers.into_iter().chain(schedulers) {
+            self.ended(&mut state, key);
+        }
+        if served_anew {
             state.serve_all();
         }
     }
 
     fn alive(&self, session: u64, now: Instant) -> Alive {
-        Alive { session, deadline: now + self.liveness.stale_after, registered_at: SystemTime::now() }
+        Alive {
+            session,
+            manager: 0,
+            deadline: now + self.liveness.stale_after,
+            registered_at: SystemTime::now(),
+        }
     }
 
     fn has_room(&self, state: &State) -> Result<(), AssignError> {

@@ -3,6 +3,7 @@
 //! Invariants: a registration lives exactly as long as its stream and beats; no stream outlives the
 //! manager's shutdown; every message is bounded before it is decoded.
 
+mod jobs;
 mod keep_alive;
 mod wire;
 
@@ -83,7 +84,7 @@ impl Service {
         let (peer, wish) = wire::peer(request)?;
         let assigned =
             self.parts.directory.announce(peer, wish, Instant::now()).map_err(|error| refusal(&error))?;
-        Ok(wire::placement(assigned))
+        Ok(wire::placement(assigned, &self.parts.peer_keys))
     }
 }
 

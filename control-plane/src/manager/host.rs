@@ -4,14 +4,14 @@
 
 use crate::config::is_host_port;
 use crate::placement::Node;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Longest identifier, host name, IDC, version, … a host may send, bytes.
 pub const MAX_HOST_TEXT_BYTES: usize = 1024;
 
 /// What a daemon registers as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     pub id: String,
     pub hostname: String,
@@ -22,10 +22,12 @@ pub struct Peer {
     pub kind: PeerKind,
     pub version: String,
     pub engine: String,
+    pub engine_reason: String,
     pub shaper: String,
+    pub shaper_reason: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerKind {
     Peer,
@@ -33,7 +35,7 @@ pub enum PeerKind {
 }
 
 /// The cluster a daemon wants whatever the scopes say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pin {
     /// `cluster.id`
     Cluster(u64),
@@ -42,7 +44,7 @@ pub enum Pin {
 }
 
 /// How a daemon wants to be placed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     pub pin: Option<Pin>,
     /// `cluster.fallback: default`
@@ -50,7 +52,7 @@ pub struct Wish {
 }
 
 /// What a scheduler registers as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerHost {
     pub hostname: String,
     /// host:port of its gRPC service; also what it is known by.
@@ -79,11 +81,16 @@ impl Peer {
             ("host.location", &self.location),
             ("host.version", &self.version),
             ("host.engine", &self.engine),
+            ("host.engine_reason", &self.engine_reason),
             ("host.shaper", &self.shaper),
+            ("host.shaper_reason", &self.shaper_reason),
         ];
         check_texts(&self.hostname, &texts)?;
         if self.id.is_empty() {
             return Err(refused(&self.hostname, "host.id", "is empty".to_owned()));
+        }
+        if self.id.chars().any(char::is_control) {
+            return Err(refused(&self.hostname, "host.id", "has control characters".to_owned()));
         }
         if self.ip.is_unspecified() || self.ip.is_multicast() || self.ip == IpAddr::from([255; 4]) {
             let problem = format!("{} is not an address peers can connect to", self.ip);

@@ -9,41 +9,54 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Seconds for a request: reads are to take less than 50 ms.
+const REQUEST_SECONDS: [f64; 9] = [0.001, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
+    took: Histogram,
     directory: Arc<Directory>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     api: &'static str,
-    route: &'static str,
+    route: String,
     code: u32,
 }
 
 impl Metrics {
     pub(super) fn new(directory: Arc<Directory>) -> Self {
-        Self { requests: Family::default(), directory }
+        Self { requests: Family::default(), took: Histogram::new(REQUEST_SECONDS), directory }
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
         let help = "Requests answered, by API, route and status code";
         registry.register("hawker_manager_requests", help, self.requests.clone());
+        let help = "Time to answer a request to the REST API";
+        registry.register_with_unit("hawker_manager_request", help, Unit::Seconds, self.took.clone());
         registry.register_collector(Box::new(Registrations { directory: Arc::clone(&self.directory) }));
     }
 
-    pub(super) fn rest(&self, route: &'static str, status: u16) {
-        let labels = RequestLabels { api: "rest", route, code: u32::from(status) };
+    pub(super) fn rest(&self, route: &str, status: u16, took: Duration) {
+        self.took.observe(took.as_secs_f64());
+        let labels = RequestLabels { api: "rest", route: route.to_owned(), code: u32::from(status) };
         self.requests.get_or_create(&labels).inc();
     }
 
-    pub(super) fn grpc(&self, route: &'static str, code: tonic::Code) {
+    pub(super) fn grpc(&self, route: &str, code: tonic::Code) {
         // A gRPC code is 0 to 16.
-        let labels = RequestLabels { api: "grpc", route, code: u32::try_from(i32::from(code)).unwrap_or(2) };
+        let labels = RequestLabels {
+            api: "grpc",
+            route: route.to_owned(),
+            code: u32::try_from(i32::from(code)).unwrap_or(2),
+        };
         self.requests.get_or_create(&labels).inc();
     }
 }

@@ -1,146 +1,155 @@
 //! The REST API (DESIGN §4.3). JSON stops here.
 //!
-//! Invariants: every route comes from the one table below and needs a token unless the table says
-//! otherwise; every refusal is `application/problem+json`.
+//! A route is one line of the table below: a name, who may call it, and its handler, whose `#[utoipa::path(…)]` says
+//! method, path, parameters and answers.
+//!
+//! Invariants: every route comes from this table and stands behind its guard; every refusal is
+//! `application/problem+json`; what is served is described at `/api/v1/openapi.json`.
 
+#![expect(unused_qualifications, reason = "the attribute that describes a route writes them")]
+
+mod accounts;
+mod audit;
+mod bandwidth;
 mod clusters;
+mod cookie;
+mod etag;
 mod extract;
+mod guard;
 mod hosts;
+mod jobs;
+mod oidc;
+mod openapi;
 mod page;
 mod placements;
 mod problem;
+mod rollouts;
+mod route;
+mod savings;
+mod tasks;
+mod timestamp;
+mod tokens;
 mod users;
+mod values;
 
-use super::Parts;
-use super::store::Caller;
+pub(super) use audit::Budget;
+pub use route::RouteInfo;
+
+use super::rights::Permission::{
+    AuditRead, BandwidthRead, ClustersRead, ClustersWrite, HostsRead, JobsRead, JobsWrite, TasksRead,
+    TokensRead, TokensWrite, UsersRead, UsersWrite,
+};
+use super::{Parts, console};
 use crate::http::{self, Limits};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use extract::MAX_BODY_BYTES;
+use guard::Gate;
 use problem::Problem;
-use std::time::Duration;
+use route::Guard::{Anyone, InCluster, May, Session, SignedIn};
+use route::{Route, route};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// Largest request body, bytes: a cluster with all its lists at their limits fits.
-const MAX_BODY_BYTES: usize = 1 << 20;
-/// Longest time for one request, its body included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Who may call a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Anyone,
-    /// Whoever shows a live bearer token.
-    Token,
-}
-
-struct Route {
-    method: Method,
-    path: &'static str,
-    access: Access,
-    handler: MethodRouter<Parts>,
-}
-
-/// A route, for those who list them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteInfo {
-    pub method: Method,
-    /// With `{id}` where an id goes.
-    pub path: &'static str,
-    pub needs_token: bool,
-}
+use tokio_util::task::TaskTracker;
+use utoipa_axum::routes;
 
 /// Every route there is.
 fn routes() -> Vec<Route> {
-    use Access::{Anyone, Token};
-    let route = |method, path, access, handler| Route { method, path, access, handler };
     vec![
-        route(Method::GET, "/healthz", Anyone, get(healthz)),
-        route(Method::POST, "/api/v1/users/signin", Anyone, post(users::sign_in)),
-        route(Method::GET, "/api/v1/clusters", Token, get(clusters::list)),
-        route(Method::POST, "/api/v1/clusters", Token, post(clusters::create)),
-        route(Method::GET, "/api/v1/clusters/{id}", Token, get(clusters::show)),
-        route(Method::PATCH, "/api/v1/clusters/{id}", Token, patch(clusters::update)),
-        route(Method::DELETE, "/api/v1/clusters/{id}", Token, delete(clusters::remove)),
-        route(Method::GET, "/api/v1/schedulers", Token, get(hosts::schedulers)),
-        route(Method::GET, "/api/v1/seed-peers", Token, get(hosts::seed_peers)),
-        route(Method::GET, "/api/v1/peers", Token, get(hosts::peers)),
-        route(Method::GET, "/api/v1/placements", Token, get(placements::show)),
+        route("health.show", Anyone, routes!(healthz)),
+        route("openapi.show", SignedIn, routes!(openapi::document)),
+        route("users.signin", Anyone, routes!(users::sign_in)),
+        route("oidc.list", Anyone, routes!(oidc::list)),
+        route("oidc.login", Anyone, routes!(oidc::login)),
+        route("oidc.callback", Anyone, routes!(oidc::callback)),
+        route("users.signout", Session, routes!(users::sign_out)),
+        route("users.me", SignedIn, routes!(users::me)),
+        route("users.password", Session, routes!(users::set_password)),
+        route("users.list", May(UsersRead), routes!(accounts::list)),
+        route("users.create", May(UsersWrite), routes!(accounts::create)),
+        route("users.show", May(UsersRead), routes!(accounts::show)),
+        route("users.update", May(UsersWrite), routes!(accounts::update)),
+        route("users.delete", May(UsersWrite), routes!(accounts::remove)),
+        route("tokens.list", May(TokensRead), routes!(tokens::list)),
+        route("tokens.create", May(TokensWrite), routes!(tokens::create)),
+        route("tokens.delete", May(TokensWrite), routes!(tokens::remove)),
+        route("audit.list", May(AuditRead), routes!(audit::list)),
+        route("clusters.list", May(ClustersRead), routes!(clusters::list)),
+        route("clusters.create", May(ClustersWrite), routes!(clusters::create)),
+        route("clusters.show", InCluster(ClustersRead), routes!(clusters::show)),
+        route("clusters.update", InCluster(ClustersWrite), routes!(clusters::update)),
+        route("clusters.delete", InCluster(ClustersWrite), routes!(clusters::remove)),
+        route("clusters.values", InCluster(ClustersRead), routes!(values::show)),
+        route("schedulers.list", May(HostsRead), routes!(hosts::schedulers)),
+        route("seed-peers.list", May(HostsRead), routes!(hosts::seed_peers)),
+        route("peers.list", May(HostsRead), routes!(hosts::peers)),
+        route("jobs.list", May(JobsRead), routes!(jobs::list)),
+        route("jobs.create", May(JobsWrite), routes!(jobs::create)),
+        route("jobs.show", May(JobsRead), routes!(jobs::show)),
+        route("jobs.cancel", May(JobsWrite), routes!(jobs::cancel)),
+        route("rollouts.list", May(JobsRead), routes!(rollouts::list)),
+        route("bandwidth.show", May(BandwidthRead), routes!(bandwidth::show)),
+        route("tasks.list", May(TasksRead), routes!(tasks::list)),
+        route("tasks.show", May(TasksRead), routes!(tasks::show)),
+        route("placements.show", May(HostsRead), routes!(placements::show)),
     ]
 }
 
 /// The routes of the API, as they are served.
 pub fn registered_routes() -> Vec<RouteInfo> {
-    let info = |route: Route| RouteInfo {
-        method: route.method,
-        path: route.path,
-        needs_token: route.access == Access::Token,
-    };
-    routes().into_iter().map(info).collect()
+    routes().into_iter().map(|route| route.info).collect()
 }
 
-/// Serves until cancelled and the requests under way are answered.
+/// Serves until cancelled, the requests under way are answered, and the changes under way are made.
 pub(super) async fn serve(listener: TcpListener, parts: Parts, cancel: CancellationToken) {
-    http::serve(listener, router(parts), Limits::default(), cancel).await;
+    let writes = TaskTracker::new();
+    http::serve(listener, router(parts, writes.clone()), Limits::default(), cancel).await;
+    writes.close();
+    writes.wait().await;
 }
 
-fn router(parts: Parts) -> Router {
-    let mut router = Router::new();
-    for Route { path, access, handler, .. } in routes() {
-        let handler = match access {
-            Access::Anyone => handler,
-            Access::Token => handler.layer(from_fn_with_state(parts.clone(), require_token)),
-        };
-        let counted = from_fn_with_state((parts.clone(), path), count);
-        router = router.route(path, handler.layer(counted));
-    }
+fn router(parts: Parts, writes: TaskTracker) -> Router {
+    let gate = Gate::new(parts.clone(), writes);
+    let router = routes().into_iter().fold(Router::new(), |router, route| route.add(router, &gate));
     router
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .fallback(elsewhere)
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn(in_time))
+        .layer(from_fn(harden))
         .with_state(parts)
 }
 
-async fn healthz() -> &'static str {
-    "ok\n"
+/// What is no route: the console's, or nothing.
+async fn elsewhere(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let nothing = || Problem::not_found("there is nothing at this path").into_response();
+    console::EMBEDDED.answer(&method, uri.path(), &headers).unwrap_or_else(nothing)
 }
 
-/// Lets a request pass that carries a live token, and tells the handler whose it is.
-async fn require_token(
-    State(parts): State<Parts>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let token = bearer(request.headers()).ok_or_else(Problem::unauthorized)?;
-    let caller: Caller = parts.sign_in.caller(token).await?.ok_or_else(Problem::unauthorized)?;
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+/// Whether this manager can do its work; the process's own health is on the metrics' address.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String)))]
+async fn healthz(State(parts): State<Parts>) -> Result<&'static str, Problem> {
+    parts.health.check(&parts.store).await?;
+    Ok("ok\n")
 }
 
-/// The token of `Authorization: Bearer …` (RFC 6750 §2.1; the scheme's case does not matter, RFC 9110 §11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-async fn count(
-    State((parts, route)): State<(Parts, &'static str)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    parts.metrics.rest(route, response.status().as_u16());
+/// What browsers are told of every answer: it is what it says it is, it is nobody's to frame or to keep.
+async fn harden(request: Request, next: Next) -> Response {
+    const HEADERS: [(HeaderName, &str); 5] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        // What a handler says of itself holds.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
     response
-}
-
-async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
-    let late = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the request took too long");
-    tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.map_err(late)
 }

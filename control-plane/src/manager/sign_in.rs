@@ -1,39 +1,40 @@
-//! Signing in: passwords to bearer tokens, tokens to callers, and the first user of a new database.
+//! Signing in: passwords to sessions, tokens to callers, and the first user of a new database.
 //!
-//! Invariants: a sign-in costs the same work whether the user exists or not; guesses are bounded per address
-//! and in parallel; a token is shown once and kept only as a digest.
+//! Invariants: a sign-in costs the same work whether the user exists or not; guesses are bounded per address, per
+//! account and in parallel; a token is shown once and kept only as a digest; a session given as a cookie is not
+//! taken as a bearer token, nor the other way round.
 
+mod first_start;
 mod password;
 mod throttle;
 
-use super::store::{Caller, Store, StoreError};
+pub(super) use first_start::{FirstStartError, first_start};
+pub(super) use password::PasswordError;
+
+use super::account::{Account, MAX_NAME_BYTES, MAX_PASSWORD_BYTES};
+use super::rights::{Caller, Credential};
+use super::store::{Store, StoreError};
 use super::unix_seconds;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use password::PasswordError;
 use sha2::{Digest, Sha256};
-use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
-use throttle::Throttle;
+use throttle::{Accounts, Throttle, network};
 use tokio::sync::Semaphore;
 
-/// How long a token is good for.
-pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of randomness in a token and in a generated password.
+/// How long a session lasts.
+const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
-const PASSWORD_BYTES: usize = 18;
-/// Longest name and password looked at.
-const MAX_CREDENTIAL_BYTES: usize = 256;
-/// Largest password file read.
-const MAX_PASSWORD_FILE_BYTES: u64 = 4096;
+/// What personal access tokens begin with, so that scanners for leaked secrets find them.
+pub(super) const ACCESS_TOKEN_PREFIX: &str = "hwk_";
+/// Separates CSRF tokens from what is stored of a session.
+const CSRF_DOMAIN: &str = "hawker csrf v1\n";
 /// Password checks at a time: each takes 19 MiB and tens of milliseconds of a core.
 const MAX_PARALLEL_CHECKS: usize = 4;
 /// How long a sign-in waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The user of a first start.
-const FIRST_USER: &str = "root";
 
 /// Why nobody was signed in.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,8 @@ pub(super) enum SignInError {
     Wrong,
     #[error("too many failed sign-ins from this address: try again in {} s", .retry_after.as_secs().max(1))]
     Throttled { retry_after: Duration },
+    #[error("too many failed sign-ins to this account: try again in {} s", .retry_after.as_secs().max(1))]
+    AccountThrottled { retry_after: Duration },
     #[error("too many sign-ins at the same time")]
     Busy,
     #[error(transparent)]
@@ -50,22 +53,14 @@ pub(super) enum SignInError {
     Store(#[from] StoreError),
 }
 
-/// Why the first user could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum FirstStartError {
-    #[error("read root password file {path}: {source}", path = .path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("root password file {path} {problem}", path = .path.display())]
-    Unusable { path: PathBuf, problem: String },
-    #[error("print the root password: {0}")]
-    Print(std::io::Error),
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// How a session is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    Bearer,
+    Cookie,
 }
 
-/// A bearer token as handed out.
+/// A session as handed out.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) text: String,
@@ -76,96 +71,133 @@ pub(super) struct Token {
 #[derive(Debug)]
 pub(super) struct SignIn {
     store: Store,
-    throttle: Throttle,
+    addresses: Throttle<IpAddr>,
+    accounts: Accounts,
     turns: Semaphore,
+}
+
+impl Carrier {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Cookie => "cookie",
+        }
+    }
 }
 
 impl SignIn {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, throttle: Throttle::default(), turns: Semaphore::new(MAX_PARALLEL_CHECKS) }
+        let turns = Semaphore::new(MAX_PARALLEL_CHECKS);
+        Self { store, addresses: Throttle::addresses(), accounts: Accounts::default(), turns }
     }
 
-    /// A new token for who knows the password.
+    /// A new session for who knows the password.
     pub(super) async fn sign_in(
         &self,
         name: &str,
         password: String,
         from: IpAddr,
-    ) -> Result<Token, SignInError> {
-        let refused = |retry_after| SignInError::Throttled { retry_after };
+        carrier: Carrier,
+    ) -> Result<(Account, Token), SignInError> {
+        let account = self.check(name, password, from).await?;
+        let token = self.open(&account, carrier).await?;
+        tracing::info!(user = account.name, %from, "signed in");
+        Ok((account, token))
+    }
+
+    /// The account of who knows the password.
+    pub(super) async fn check(
+        &self,
+        name: &str,
+        password: String,
+        from: IpAddr,
+    ) -> Result<Account, SignInError> {
+        let (place, now) = (network(from), Instant::now());
         // Counted before the work: guesses sent all at once are bounded too.
-        self.throttle.attempt(from, Instant::now()).map_err(refused)?;
-        if name.len() > MAX_CREDENTIAL_BYTES || password.len() > MAX_CREDENTIAL_BYTES {
+        self.addresses.attempt(&place, now).map_err(|retry_after| SignInError::Throttled { retry_after })?;
+        if name.len() > MAX_NAME_BYTES || password.len() > MAX_PASSWORD_BYTES {
             return Err(SignInError::Wrong);
         }
-        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.acquire()).await;
-        let _turn = turn.ok().and_then(Result::ok).ok_or(SignInError::Busy)?;
+        let refused = |retry_after| SignInError::AccountThrottled { retry_after };
+        self.accounts.attempt(name, place, now).map_err(refused)?;
         let user = self.store.user(name).await?;
-        let hash = user.as_ref().map(|user| user.password_hash.clone());
-        let matches = password::matches(password, hash).await?;
-        let Some(user) = user.filter(|_| matches) else {
+        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+        let matches = self.in_turn(password::matches(password, hash)).await?;
+        let Some(user) = user.filter(|user| matches && !user.account.disabled) else {
             tracing::warn!(user = ?name, %from, "sign-in failed");
             return Err(SignInError::Wrong);
         };
-        self.throttle.success(from);
+        self.addresses.success(&place);
+        self.accounts.success(name, place, now);
+        Ok(user.account)
+    }
 
-        let text = URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>());
+    /// What is stored of a password.
+    pub(super) async fn hash(&self, password: String) -> Result<String, SignInError> {
+        self.in_turn(password::hash(password)).await
+    }
+
+    /// A new session of an account whose owner was made sure of.
+    pub(super) async fn open(&self, account: &Account, carrier: Carrier) -> Result<Token, StoreError> {
+        let text = random_text();
         let now = SystemTime::now();
-        let expires_at = unix_seconds(now + TOKEN_LIFETIME);
-        self.store.add_token(&user, &digest(&text), unix_seconds(now), expires_at).await?;
-        tracing::info!(user = user.name, %from, "signed in");
+        let expires_at = unix_seconds(now + SESSION_LIFETIME);
+        self.store
+            .add_session(account.id, &digest(&text), carrier.kind(), unix_seconds(now), expires_at)
+            .await?;
         Ok(Token { text, expires_at })
     }
 
-    /// Whose token this is.
-    pub(super) async fn caller(&self, token: &str) -> Result<Option<Caller>, StoreError> {
-        self.store.token_owner(&digest(token), unix_seconds(SystemTime::now())).await
+    /// Ends a session.
+    pub(super) async fn sign_out(&self, token: &str) -> Result<(), StoreError> {
+        self.store.remove_session(&digest(token)).await
     }
-}
 
-/// Makes the default cluster and user `root` where there is no user yet.
-///
-/// # Errors
-/// The password file is missing, empty or too large; the password cannot be printed; the database fails.
-pub(super) async fn first_start(store: &Store, password_file: Option<&Path>) -> Result<(), FirstStartError> {
-    if !store.is_new().await? {
-        return Ok(());
-    }
-    let password = match password_file {
-        Some(path) => read_password(path)?,
-        None => {
-            let password = URL_SAFE_NO_PAD.encode(rand::random::<[u8; PASSWORD_BYTES]>());
-            // Before it is stored: a password nobody saw must not become the only one.
-            let mut out = std::io::stdout();
-            writeln!(out, "{FIRST_USER} password (shown once): {password}")
-                .map_err(FirstStartError::Print)?;
-            out.flush().map_err(FirstStartError::Print)?;
-            password
+    /// Who shows this bearer token: of a session, or a personal access token.
+    pub(super) async fn bearer(&self, token: &str) -> Result<Option<Caller>, StoreError> {
+        let now = unix_seconds(SystemTime::now());
+        if token.starts_with(ACCESS_TOKEN_PREFIX) {
+            let found = self.store.access_token(&digest(token), now).await?;
+            let caller = |(account, id, scopes)| caller(account, Credential::AccessToken { id, scopes });
+            return Ok(found.map(caller));
         }
-    };
-    let hash = password::hash(password).await?;
-    store.first_start(FIRST_USER, &hash, unix_seconds(SystemTime::now())).await?;
-    Ok(())
+        let owner = self.store.session(&digest(token), Carrier::Bearer.kind(), now).await?;
+        Ok(owner.map(|account| caller(account, Credential::Bearer)))
+    }
+
+    /// Who shows this cookie.
+    pub(super) async fn cookie(&self, token: &str) -> Result<Option<Caller>, StoreError> {
+        let now = unix_seconds(SystemTime::now());
+        let owner = self.store.session(&digest(token), Carrier::Cookie.kind(), now).await?;
+        Ok(owner.map(|account| caller(account, Credential::Cookie { csrf: csrf_token(token) })))
+    }
+
+    async fn in_turn<T>(
+        &self,
+        work: impl Future<Output = Result<T, PasswordError>>,
+    ) -> Result<T, SignInError> {
+        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.acquire()).await;
+        let _turn = turn.ok().and_then(Result::ok).ok_or(SignInError::Busy)?;
+        Ok(work.await?)
+    }
 }
 
-fn read_password(path: &Path) -> Result<String, FirstStartError> {
-    let failed = |source| FirstStartError::Read { path: path.to_owned(), source };
-    let unusable = |problem: String| FirstStartError::Unusable { path: path.to_owned(), problem };
-    if std::fs::metadata(path).map_err(failed)?.len() > MAX_PASSWORD_FILE_BYTES {
-        return Err(unusable(format!("is larger than {MAX_PASSWORD_FILE_BYTES} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let password = text.trim();
-    if password.is_empty() {
-        return Err(unusable("is empty".to_owned()));
-    }
-    if password.len() > MAX_CREDENTIAL_BYTES {
-        return Err(unusable(format!("holds more than {MAX_CREDENTIAL_BYTES} bytes")));
-    }
-    Ok(password.to_owned())
+/// The CSRF token of a session: known to whoever was given the session, and to nobody who makes a browser send its
+/// cookie along.
+pub(super) fn csrf_token(token: &str) -> String {
+    digest(&format!("{CSRF_DOMAIN}{token}"))
+}
+
+/// A text that nobody guesses.
+pub(super) fn random_text() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>())
 }
 
 /// What is stored of a token. A plain digest: 256 random bits need no salt and no stretching.
-fn digest(token: &str) -> String {
+pub(super) fn digest(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn caller(account: Account, credential: Credential) -> Caller {
+    Caller { user_id: account.id, name: account.name, role: account.role, reach: account.reach, credential }
 }

@@ -4,11 +4,15 @@
 //!
 //! Invariant: after every event the properties in `README.md` hold.
 
+use super::busy::Busy;
+use super::headroom::Uplink;
+use super::images::Images;
 use super::limits::Limits;
 use super::lists;
 use super::messages::{
     Assignment, Command, Event, HostId, HostInfo, Message, Order, Progress, SessionId, Want,
 };
+use super::silence::Signs;
 use super::task::{Task, Waiting};
 use hawker_api::task::TaskId;
 use rand::SeedableRng;
@@ -21,14 +25,18 @@ pub(crate) struct Core {
     pub(super) hosts: HashMap<HostId, Host>,
     pub(super) tasks: HashMap<TaskId, Task>,
     pub(super) seeds: BTreeSet<HostId>,
-    sessions: HashMap<SessionId, HostId>,
+    pub(super) sessions: HashMap<SessionId, HostId>,
     /// Tasks somebody waits for: the ones that time can change.
-    awaited: BTreeSet<TaskId>,
+    pub(super) awaited: BTreeSet<TaskId>,
+    /// When time was last looked at.
+    pub(super) looked: Option<Instant>,
+    pub(super) images: Images,
     pub(super) roots_changed: Vec<TaskId>,
     pub(super) revoked: Vec<TaskId>,
     pub(super) next_lease: u64,
     pub(super) rng: StdRng,
     pub(super) out: Vec<Command>,
+    pub(super) busy: Busy,
 }
 
 /// A connected daemon.
@@ -40,6 +48,8 @@ pub(super) struct Host {
     pub(super) tasks: BTreeSet<TaskId>,
     /// Downloads it is a parent of.
     pub(super) uploads: usize,
+    pub(super) uplink: Uplink,
+    pub(super) signs: Signs,
     /// Parents it complained about.
     pub(super) avoids: BTreeMap<HostId, Instant>,
     complaints: BTreeMap<HostId, Instant>,
@@ -66,11 +76,14 @@ impl Core {
             seeds: BTreeSet::new(),
             sessions: HashMap::new(),
             awaited: BTreeSet::new(),
+            looked: None,
+            images: Images::default(),
             roots_changed: Vec::new(),
             revoked: Vec::new(),
             next_lease: seed >> 1,
             rng: StdRng::seed_from_u64(seed),
             out: Vec::new(),
+            busy: Busy::default(),
         }
     }
 
@@ -94,6 +107,7 @@ impl Core {
     /// What time alone changes: stalled leases, ended bans, unanswered questions; and the news that
     /// was gathered since the last call. To be called every few tens of milliseconds.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Command> {
+        self.end_silent(now);
         let awaited: Vec<TaskId> = self.awaited.iter().copied().collect();
         for id in awaited {
             self.revoke_stalled(&id, now);
@@ -119,6 +133,11 @@ impl Core {
         Stats { hosts: self.hosts.len(), tasks: self.tasks.len(), leases }
     }
 
+    /// The stream of a connected daemon.
+    pub(crate) fn session_of(&self, host: &str) -> Option<SessionId> {
+        self.hosts.get(host).map(|host| host.session)
+    }
+
     pub(super) fn command(&mut self, session: SessionId, order: Order) {
         self.out.push(Command { session, order });
     }
@@ -140,6 +159,8 @@ impl Core {
             session,
             tasks: BTreeSet::new(),
             uploads: 0,
+            uplink: Uplink::default(),
+            signs: Signs::new(now),
             avoids: BTreeMap::new(),
             complaints: BTreeMap::new(),
             shunned_until: None,
@@ -149,7 +170,7 @@ impl Core {
         self.hosts.insert(host.info.id.clone(), host);
     }
 
-    fn gone(&mut self, id: &HostId, now: Instant) {
+    pub(super) fn gone(&mut self, id: &HostId, now: Instant) {
         let Some(host) = self.hosts.remove(id) else { return };
         self.seeds.remove(id);
         for task in host.tasks {
@@ -158,6 +179,9 @@ impl Core {
     }
 
     fn message(&mut self, host: &HostId, message: Message, now: Instant) {
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.signs.heard(matches!(message, Message::Beat), now);
+        }
         match message {
             Message::Inventory(held) => {
                 for (id, size) in held {
@@ -188,6 +212,14 @@ impl Core {
                     self.leave(host, &task, true, now);
                 }
             }
+            Message::Beat => {}
+            Message::Image(image) => self.image(host, image, now),
+            // Heard, and nothing more: it has a say in the next choice.
+            Message::Report(report) => {
+                if let Some(state) = self.hosts.get_mut(host).filter(|_| self.limits.use_reports) {
+                    state.uplink.report(report.as_ref(), now);
+                }
+            }
         }
     }
 
@@ -199,6 +231,7 @@ impl Core {
     }
 
     fn hold(&mut self, host: &HostId, id: &TaskId, size: u64, now: Instant) {
+        self.busy.add(id, 0, 0);
         let Some(task) = self.task(id) else { return };
         task.learn_size(size);
         if task.size() == Some(size) {
@@ -261,6 +294,10 @@ impl Core {
         for (id, pieces) in &progress.extended {
             Self::extend(task, host, *id, pieces);
         }
+        let origin =
+            progress.attested.iter().flat_map(|run| (run.first..).zip(&run.digests).map(|(piece, _)| piece));
+        let (moved, origin) = (task.bytes(progress.pieces.iter().copied()), task.bytes(origin));
+        self.busy.add(&progress.task, moved, origin.min(moved));
         if task.wants.contains_key(host) || task.roots.contains(host) {
             for piece in &progress.pieces {
                 task.add_piece(host, *piece);
@@ -297,11 +334,14 @@ impl Core {
             }
         } else {
             self.assign(reporter, id, now);
+            // Where the bad one was the only one that has it, the reporter has to help itself.
+            self.refuse(id, now);
         }
     }
 
     /// `host` no longer wants `id` (and no longer has it, with `drops`).
     fn leave(&mut self, host: &HostId, id: &TaskId, drops: bool, now: Instant) {
+        self.busy.add(id, 0, 0);
         let Some(task) = self.tasks.get_mut(id) else { return };
         if drops {
             task.complete.remove(host);

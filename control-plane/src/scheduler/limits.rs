@@ -21,12 +21,17 @@ pub(crate) struct Limits {
     pub(crate) fetchers: usize,
     /// A lease without a sign of life for this long goes to somebody else.
     pub(crate) lease_stall: Duration,
+    /// A host that has work, promised signs of life (one a second) and gives none for this long counts as gone. Three
+    /// may be late; whoever waits for what it fetches has five seconds in all.
+    pub(crate) silence: Duration,
     /// A host whose lease failed gets none on that task for this long.
     pub(crate) lease_ban: Duration,
     /// A host that lied, or that two others complained about, is no parent for this long.
     pub(crate) shun: Duration,
     /// A holder that was asked for its piece list and did not answer: ask the next one.
     pub(crate) list_answer: Duration,
+    /// Whether what hosts measured has a say in who becomes whose parent.
+    pub(crate) use_reports: bool,
     /// Hosts at once.
     pub(crate) hosts: usize,
     /// Tasks at once.
@@ -43,9 +48,11 @@ impl Default for Limits {
             leases_per_host: 2,
             fetchers: 4,
             lease_stall: Duration::from_secs(10),
+            silence: Duration::from_secs(3),
             lease_ban: Duration::from_secs(30),
             shun: Duration::from_secs(600),
             list_answer: Duration::from_secs(2),
+            use_reports: true,
             hosts: 200_000,
             tasks: 1_000_000,
         }

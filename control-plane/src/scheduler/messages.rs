@@ -4,6 +4,7 @@ use hawker_api::pieces::{PieceDigest, PieceSet};
 use hawker_api::task::TaskId;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of a host, as it calls itself.
 pub(crate) type HostId = Arc<str>;
@@ -26,7 +27,17 @@ pub(crate) struct HostInfo {
 pub(crate) struct Origin {
     pub(crate) registry: String,
     pub(crate) repository: String,
-    pub(crate) manifest: bool,
+    pub(crate) kind: OriginKind,
+    /// Of a file: which version of it; else empty.
+    pub(crate) version: String,
+}
+
+/// What a daemon asks an origin for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OriginKind {
+    Blob,
+    Manifest,
+    File,
 }
 
 /// Digests of consecutive pieces that one host attests.
@@ -50,13 +61,79 @@ pub(crate) enum Message {
     Inventory(Vec<(TaskId, u64)>),
     Want(Want),
     Progress(Vec<Progress>),
-    Finished { task: TaskId, size: u64 },
-    Abandoned { task: TaskId },
-    LeaseEnded { task: TaskId, id: u64, outcome: LeaseOutcome },
+    Finished {
+        task: TaskId,
+        size: u64,
+    },
+    Abandoned {
+        task: TaskId,
+    },
+    LeaseEnded {
+        task: TaskId,
+        id: u64,
+        outcome: LeaseOutcome,
+    },
     PieceList(PieceList),
-    BadPeer { task: TaskId, host: HostId },
-    Mismatch { task: TaskId, attesters: Vec<HostId> },
+    BadPeer {
+        task: TaskId,
+        host: HostId,
+    },
+    Mismatch {
+        task: TaskId,
+        attesters: Vec<HostId>,
+    },
     Dropped(Vec<TaskId>),
+    /// Work is under way there, and it is alive.
+    Beat,
+    Image(Image),
+    /// `None`: a report that makes no sense.
+    Report(Option<Report>),
+}
+
+/// An image that a host wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    pub(crate) manifest: TaskId,
+    /// Configuration and layers with their bytes.
+    pub(crate) parts: Vec<(TaskId, u64)>,
+}
+
+/// How far an image is in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rollout {
+    pub(crate) name: String,
+    pub(crate) manifest: TaskId,
+    /// Configuration and layers together.
+    pub(crate) bytes: u64,
+    pub(crate) nodes_done: usize,
+    pub(crate) nodes_wanted: usize,
+    /// Since the first node wanted it.
+    pub(crate) age: Duration,
+    /// Until the last of those that move has it.
+    pub(crate) eta: Option<Duration>,
+    /// Those with the fewest bytes first.
+    pub(crate) stragglers: Vec<Straggler>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Straggler {
+    pub(crate) host: HostId,
+    pub(crate) bytes_done: u64,
+    /// For people.
+    pub(crate) reason: String,
+}
+
+/// What a host measured since its last report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Report {
+    pub(crate) elapsed: Duration,
+    /// On its uplinks and not Hawker's, bytes; `None`: it cannot see that.
+    pub(crate) others_sent: Option<u64>,
+    /// Of its uplinks, bytes per second; 0: not known.
+    pub(crate) capacity: u64,
+    /// Of all its uploads, bytes per second; 0: none.
+    pub(crate) upload_limit: u64,
 }
 
 #[derive(Debug)]
@@ -124,6 +201,8 @@ pub(crate) enum Order {
     },
     /// Another stream of the same daemon took over.
     Replaced,
+    /// It had work and gave no sign of life: what it had is given to others.
+    Silent,
 }
 
 #[derive(Debug, Default)]
@@ -141,4 +220,6 @@ pub(crate) struct Assignment {
 pub(crate) struct Parent {
     pub(crate) host: HostInfo,
     pub(crate) reason: String,
+    /// Its uplink is busy, and another parent has everything.
+    pub(crate) reserve: bool,
 }

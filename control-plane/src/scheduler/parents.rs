@@ -6,6 +6,7 @@
 //! unless it complained about the only one who has it.
 
 use super::core::{Core, Host};
+use super::headroom;
 use super::limits::Limits;
 use super::messages::{Assignment, HostId, Order, Parent};
 use super::task::{Task, Waiting};
@@ -41,7 +42,7 @@ impl Core {
         let Some(mut task) = self.tasks.remove(id) else { return };
         if task.wants.contains_key(host) {
             let chosen = self.choose(host, &task, now);
-            self.hang(host, &mut task, chosen, id);
+            self.hang(host, &mut task, chosen, id, now);
         }
         self.tasks.insert(*id, task);
     }
@@ -60,8 +61,10 @@ impl Core {
         let candidates = task.complete.iter().filter(usable).choose_multiple(rng, SAMPLE).into_iter();
         let candidates = candidates.chain(task.roots.iter().filter(usable));
         let candidates = candidates.chain(waiting.filter(usable).choose_multiple(rng, SAMPLE));
-        let mut ranked: Vec<(Score, &HostId)> =
-            candidates.map(|other| (score(hosts, limits, host, other, task, rng.random()), other)).collect();
+        let candidates: Vec<&HostId> = candidates.collect();
+        let uplinks = Uplinks::of(hosts, &candidates, now);
+        let rank = |other| (score(hosts, limits, host, other, task, (&uplinks, rng.random())), other);
+        let mut ranked: Vec<(Score, &HostId)> = candidates.into_iter().map(rank).collect();
         ranked.sort_unstable();
         let anchors = ranked.iter().map(|(_, other)| *other);
         let Some(anchor) = anchors.clone().find(|other| can_anchor(task, host, other)) else {
@@ -82,6 +85,7 @@ impl Core {
         task: &mut Task,
         (anchor, parents): (Option<HostId>, Vec<HostId>),
         id: &TaskId,
+        now: Instant,
     ) {
         let Some(waiting) = task.wants.get_mut(host) else { return };
         let old_anchor = std::mem::replace(&mut waiting.anchor, anchor.clone());
@@ -105,7 +109,10 @@ impl Core {
                 state.uploads += 1;
             }
         }
-        let parents = parents.iter().filter_map(|parent| self.describe(host, parent, task)).collect();
+        let busy = |parent: &HostId| self.hosts.get(parent).is_some_and(|state| state.uplink.is_busy(now));
+        let spare = parents.iter().any(|parent| task.complete.contains(parent) && !busy(parent));
+        let describe = |parent| self.describe(host, parent, task, spare && busy(parent));
+        let parents = parents.iter().filter_map(describe).collect();
         let refused = if task.wants.get(host).is_some_and(|waiting| waiting.refused) { REFUSED } else { "" };
         let order = Assignment {
             task: Some(*id),
@@ -144,7 +151,7 @@ impl Core {
         }
     }
 
-    fn describe(&self, host: &HostId, parent: &HostId, task: &Task) -> Option<Parent> {
+    fn describe(&self, host: &HostId, parent: &HostId, task: &Task, reserve: bool) -> Option<Parent> {
         let (at, of) = (self.hosts.get(host)?, self.hosts.get(parent)?);
         let what = if task.complete.contains(parent) { "complete" } else { "fetching" };
         let place = match distance(&at.info.idc, &at.info.location, &of.info.idc, &of.info.location) {
@@ -153,8 +160,9 @@ impl Core {
             _ => "elsewhere in the cluster",
         };
         let kind = if of.info.seed { "seed, " } else { "" };
-        let reason = format!("{kind}{what}, {place}, {} children", of.uploads);
-        Some(Parent { host: of.info.clone(), reason })
+        let spared = if reserve { ", in reserve: its uplink is busy with other traffic" } else { "" };
+        let reason = format!("{kind}{what}, {place}, {} children{spared}", of.uploads);
+        Some(Parent { host: of.info.clone(), reason, reserve })
     }
 }
 
@@ -173,14 +181,43 @@ fn may_serve(hosts: &Hosts, other: &HostId, host: &HostId, now: Instant) -> bool
     !shunned && avoids.is_none_or(|until| *until <= now)
 }
 
-fn score(hosts: &Hosts, limits: &Limits, host: &HostId, other: &HostId, task: &Task, random: u32) -> Score {
+/// What the candidates' uplinks can give.
+struct Uplinks {
+    now: Instant,
+    /// Of those whose headroom is known, on average: what the others count with.
+    neutral: u64,
+}
+
+impl Uplinks {
+    fn of(hosts: &Hosts, candidates: &[&HostId], now: Instant) -> Self {
+        let known = candidates.iter().filter_map(|host| hosts.get(*host)?.uplink.headroom(now));
+        let (sum, count) =
+            known.fold((0u128, 0u128), |(sum, count), headroom| (sum + u128::from(headroom), count + 1));
+        let neutral = sum.checked_div(count).and_then(|mean| u64::try_from(mean).ok()).unwrap_or(1);
+        Self { now, neutral }
+    }
+
+    fn load(&self, host: &Host) -> u64 {
+        headroom::load(host.uploads, host.uplink.headroom(self.now).unwrap_or(self.neutral))
+    }
+}
+
+fn score(
+    hosts: &Hosts,
+    limits: &Limits,
+    host: &HostId,
+    other: &HostId,
+    task: &Task,
+    (uplinks, random): (&Uplinks, u32),
+) -> Score {
     let (Some(of), Some(at)) = (hosts.get(other), hosts.get(host)) else { return Score::default() };
     let children = task.wants.get(other).map_or(0, |waiting| waiting.children);
     Score {
         full: children >= limits.children || of.uploads >= limits.children * limits.parents,
+        busy: of.uplink.is_busy(uplinks.now),
         incomplete: !task.complete.contains(other),
         far: distance(&at.info.idc, &at.info.location, &of.info.idc, &of.info.location),
-        uploads: of.uploads,
+        load: uplinks.load(of),
         random,
     }
 }
@@ -189,9 +226,10 @@ fn score(hosts: &Hosts, limits: &Limits, host: &HostId, other: &HostId, task: &T
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
     full: bool,
+    busy: bool,
     incomplete: bool,
     far: u8,
-    uploads: usize,
+    load: u64,
     random: u32,
 }
 

@@ -69,6 +69,16 @@ impl Task {
         self.geometry.map(|geometry| geometry.size())
     }
 
+    /// Bytes of these pieces; 0 while the size is unknown.
+    pub(super) fn bytes(&self, pieces: impl Iterator<Item = u32>) -> u64 {
+        let Some(geometry) = self.geometry else { return 0 };
+        let length = |piece: u32| {
+            let range = geometry.range(piece);
+            range.end.saturating_sub(range.start)
+        };
+        pieces.filter(|piece| *piece < geometry.count()).map(length).sum()
+    }
+
     /// Learns the size; what contradicts it is not believed.
     pub(super) fn learn_size(&mut self, size: u64) {
         if self.geometry.is_some() {

@@ -18,7 +18,7 @@ async fn a_first_start_has_the_default_cluster() {
 async fn create_read_update_delete_and_restart() {
     let fixture = Fixture::start().await;
     let scopes = json!({"cidrs": ["10.1.0.7/16"], "idc": "a|b", "location": "asia|cn", "hostnames": ["n-*"]});
-    let body = json!({"name": "b", "bio": "second", "scopes": scopes, "config": {"parents": 4}});
+    let body = json!({"name": "b", "bio": "second", "scopes": scopes, "config": {"shaper": {"uploadLimit": "1Gbps"}}});
     let created = fixture.create(body).await;
     let id = created["id"].as_u64().unwrap();
     assert_eq!(created["scopes"]["cidrs"], json!(["10.1.0.0/16"]));
@@ -83,6 +83,15 @@ async fn what_cannot_be_is_refused_by_name() {
         (&post, list, json!({"name": "a\nb"}), 422, "control"),
         (&patch, one, json!({"bio": "x".repeat(1025)}), 422, "bio"),
         (&patch, one, json!({"config": {"x": "y".repeat(17_000)}}), 422, "config"),
+        (&patch, one, json!({"config": {"parents": 4}}), 422, "config.parents: is no key"),
+        (
+            &patch,
+            one,
+            json!({"config": {"shaper": {"uploadLimit": 1}}}),
+            422,
+            "config.shaper.uploadLimit: 1B/s",
+        ),
+        (&post, list, json!({"name": "b", "config": {"shaper": 1}}), 422, "config.shaper: `1`"),
         (&post, list, json!({"name": "cluster-1"}), 409, "`cluster-1` exists already"),
         (&post, list, json!({"name": "b", "scope": {}}), 400, "`scope`"),
         (&post, list, json!({"name": "b", "scopes": {"cidr": []}}), 400, "`cidr`"),
@@ -109,6 +118,10 @@ async fn what_cannot_be_is_refused_by_name() {
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["status"], status);
         assert!(problem["detail"].as_str().unwrap().contains(says), "{method} {path}: {problem}");
+        if status == 422 {
+            let (field, detail) = (problem["field"].as_str().unwrap(), problem["detail"].as_str().unwrap());
+            assert!(detail.starts_with(&format!("{field}: ")), "{problem}");
+        }
     }
     assert_eq!(fixture.get(list).await["total"], 1, "nothing was saved");
 }

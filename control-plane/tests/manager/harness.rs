@@ -3,7 +3,7 @@
 use hawker_api::v1;
 use hawker_api::v1::keep_alive_request::Kind;
 use hawker_api::v1::manager_client::ManagerClient;
-use hawker_control::manager::{Liveness, Manager, ManagerConfig};
+use hawker_control::manager::{Database, Liveness, Manager, ManagerConfig};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -37,11 +37,24 @@ impl Fixture {
         Self::signed_in(manager, dir).await
     }
 
+    /// One of several managers on a database.
+    pub(crate) async fn start_on(database: &Database, liveness: Liveness) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let manager = bind_on(dir.path(), database.clone(), liveness).await;
+        Self::signed_in(manager, dir).await
+    }
+
     /// The same database in a new manager.
     pub(crate) async fn restart(self) -> Self {
         self.manager.shutdown().await;
         let manager = bind(self.dir.path(), Liveness::default()).await;
         Self { manager, ..self }
+    }
+
+    /// One more manager on the same database.
+    pub(crate) async fn second(&self) -> Self {
+        let manager = bind(self.dir.path(), Liveness::default()).await;
+        Self::signed_in(manager, tempfile::tempdir().unwrap()).await
     }
 
     async fn signed_in(manager: Manager, dir: TempDir) -> Self {
@@ -74,6 +87,34 @@ impl Fixture {
             request = request.json(&body);
         }
         request.send().await.unwrap()
+    }
+
+    /// Makes a user and signs in as him: his bearer token.
+    pub(crate) async fn user(&self, name: &str, role: &str, cluster_ids: &[u64]) -> String {
+        let body = json!({"name": name, "password": PASSWORD, "role": role, "cluster_ids": cluster_ids});
+        let (status, body) = self.call(Method::POST, "/api/v1/users", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        let answer: Value = self.sign_in(name, PASSWORD).await.json().await.unwrap();
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A personal access token of root's.
+    pub(crate) async fn access_token(&self, scopes: &[&str]) -> String {
+        let body = json!({"name": "test", "scopes": scopes});
+        let (status, body) = self.call(Method::POST, "/api/v1/tokens", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        body["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Another manager on the same database.
+    pub(crate) async fn second_manager(&self) -> Manager {
+        bind(self.dir.path(), Liveness::default()).await
+    }
+
+    /// A request with the token, to be made as the test likes.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", self.manager.rest_addr());
+        self.http.request(method, url).timeout(PATIENCE).bearer_auth(&self.token)
     }
 
     /// Status and JSON (null where there is none) of a request with the token.
@@ -116,7 +157,8 @@ impl Fixture {
 
     /// Opens one for a scheduler, and waits until the manager lists it.
     pub(crate) async fn scheduler(&self, cluster: u64, addr: &str) -> Session {
-        let session = self.keep_alive(Kind::Scheduler(scheduler(cluster, addr))).await;
+        let mut session = self.keep_alive(Kind::Scheduler(scheduler(cluster, addr))).await;
+        assert!(session.answer().await.protocol.is_some(), "the first answer is the manager's version");
         self.wait_for("/api/v1/schedulers", |list| list["items"].to_string().contains(addr)).await;
         session
     }
@@ -137,10 +179,14 @@ impl Fixture {
 }
 
 async fn bind(dir: &Path, liveness: Liveness) -> Manager {
+    bind_on(dir, dir.join("db/manager.db").into(), liveness).await
+}
+
+async fn bind_on(dir: &Path, database: Database, liveness: Liveness) -> Manager {
     let password = dir.join("password");
     std::fs::write(&password, format!("  {PASSWORD}\n")).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = ManagerConfig::new(any, any, dir.join("db/manager.db"), Some(password));
+    let config = ManagerConfig::new(any, any, database, Some(password));
     Manager::bind(ManagerConfig { liveness, ..config }).await.unwrap()
 }
 
@@ -155,10 +201,31 @@ impl Session {
         self.sender.send(v1::KeepAliveRequest { kind: Some(kind) }).await.unwrap();
     }
 
+    /// The next answer, whatever it carries.
+    pub(crate) async fn answer(&mut self) -> v1::KeepAliveResponse {
+        let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await.expect("no answer came");
+        answer.unwrap().expect("the stream ended")
+    }
+
     /// The next placement pushed.
     pub(crate) async fn placement(&mut self) -> v1::Placement {
-        let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await.expect("no placement came");
-        answer.unwrap().expect("the stream ended").placement.expect("an answer carries a placement")
+        self.answer().await.placement.expect("an answer carries a placement")
+    }
+
+    /// The next order for a node.
+    pub(crate) async fn order(&mut self) -> v1::JobOrder {
+        loop {
+            let answer = self.answer().await;
+            if let Some(order) = answer.job {
+                return order;
+            }
+            assert!(answer.protocol.is_some(), "an answer carries an order");
+        }
+    }
+
+    /// Whether nothing comes for so long.
+    pub(crate) async fn quiet_for(&mut self, millis: u64) -> bool {
+        tokio::time::timeout(Duration::from_millis(millis), self.answers.message()).await.is_err()
     }
 
     /// Reads to the end of the stream: the status it ended with.
@@ -184,6 +251,7 @@ pub(crate) fn peer(id: &str, ip: &str) -> v1::PlaceRequest {
         piece_port: 4000,
         version: "0.1.0".to_owned(),
         engine: "portable".to_owned(),
+        engine_reason: "the kernel has no io_uring".to_owned(),
         ..v1::Host::default()
     };
     v1::PlaceRequest { host: Some(host), ..v1::PlaceRequest::default() }
@@ -195,5 +263,6 @@ pub(crate) fn scheduler(cluster: u64, addr: &str) -> v1::SchedulerRegistration {
         advertise_addr: addr.to_owned(),
         scheduler_cluster_id: cluster,
         version: "0.1.0".to_owned(),
+        protocol: Some(hawker_api::protocol::Protocol::spoken().into()),
     }
 }

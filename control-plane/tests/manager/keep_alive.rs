@@ -1,11 +1,13 @@
 //! Registrations over keep-alive streams: how long they live, and what is pushed.
 
 use crate::harness::{Fixture, peer, scheduler};
+use hawker_api::protocol::Protocol;
 use hawker_api::v1;
 use hawker_api::v1::keep_alive_request::Kind;
 use hawker_control::health::{Health, MetricsConfig};
 use hawker_control::manager::Liveness;
 use prometheus_client::registry::Registry;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -117,6 +119,32 @@ async fn streams_that_break_the_protocol_end_with_the_reason() {
     fixture.wait_for("/api/v1/peers", |list| list["total"] == 0).await;
 }
 
+/// One minor version apart works both ways; further apart is refused with both versions.
+#[tokio::test]
+async fn versions_too_far_apart_are_refused_by_name() {
+    let fixture = Fixture::start().await;
+    let own = Protocol::spoken();
+    let announced = |minor| Some(v1::Protocol { major: own.major, minor });
+    let daemon = |protocol| v1::PlaceRequest { protocol, ..peer("a", "10.0.0.1") };
+    let program = |protocol| v1::SchedulerRegistration { protocol, ..scheduler(1, "10.0.0.1:8002") };
+    for protocol in [None, announced(own.minor), announced(own.minor + 1)] {
+        let placed = fixture.grpc().await.place(daemon(protocol)).await.unwrap().into_inner();
+        assert_eq!(Protocol::announced(placed.protocol), own);
+        let mut session = fixture.keep_alive(Kind::Scheduler(program(protocol))).await;
+        assert_eq!(session.answer().await.protocol, Some(own.into()));
+    }
+    let far = announced(own.minor + 2);
+    let refusals = [
+        fixture.grpc().await.place(daemon(far)).await.unwrap_err(),
+        fixture.keep_alive(Kind::Peer(daemon(far))).await.ended().await.unwrap(),
+        fixture.keep_alive(Kind::Scheduler(program(far))).await.ended().await.unwrap(),
+    ];
+    for status in refusals {
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains(&format!("{}.{}", own.major, own.minor + 2)), "{status:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_restart_ends_streams_and_remembers_schedulers() {
     let fixture = Fixture::start().await;
@@ -133,7 +161,7 @@ async fn registrations_and_requests_are_counted() {
     let mut registry = Registry::default();
     fixture.manager.register_metrics(&mut registry);
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let health = Health::bind(MetricsConfig { addr: any }, registry).await.unwrap();
+    let health = Health::bind(MetricsConfig { addr: any, profile: false }, registry).await.unwrap();
     let _scheduler = fixture.scheduler(1, "10.1.0.2:8002").await;
     fixture.grpc().await.place(peer("a", "10.0.0.1")).await.unwrap();
     fixture.grpc().await.place(peer("a", "nowhere")).await.unwrap_err();
@@ -154,4 +182,48 @@ async fn registrations_and_requests_are_counted() {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
     health.shutdown().await;
+}
+
+#[tokio::test]
+async fn registries_and_engine_are_checked_and_pushed() {
+    let fixture = Fixture::start().await;
+    let mut session = fixture.keep_alive(Kind::Peer(peer("a", "10.1.0.7"))).await;
+    let config = |placement: v1::Placement| placement.config.unwrap();
+    let first = config(session.placement().await);
+    assert_eq!((first.registries, first.engine.as_str()), (None, "auto"));
+    for (wanted, field) in [
+        (json!({"registries": [{"host": "a.test", "server": "http://a.test"}]}), "registries[0].server"),
+        (json!({"registries": [{"host": "a.test", "access": "trust-node"}]}), "registries[0].access"),
+        (json!({"engine": "io_uring"}), "engine"),
+    ] {
+        let (status, problem) =
+            fixture.call(Method::PATCH, "/api/v1/clusters/1", Some(json!({"config": wanted}))).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(field), "{problem}");
+    }
+    // Nothing of these was pushed before what follows.
+    let own = json!({"host": "Registry.test:5000", "server": "https://cache.test"});
+    fixture.edit(1, json!({"config": {"registries": ["ghcr.io", own], "engine": "portable"}})).await;
+    let pushed = config(session.placement().await);
+    let rules = pushed.registries.unwrap().rules;
+    let shown: Vec<_> = rules.iter().map(|rule| (rule.host.as_str(), rule.server.as_str())).collect();
+    assert_eq!(shown, [("ghcr.io", "https://ghcr.io"), ("registry.test:5000", "https://cache.test")]);
+    assert_eq!(pushed.engine, "portable");
+}
+
+#[tokio::test]
+async fn a_changed_limit_is_pushed_to_the_clusters_daemons_alone() {
+    let fixture = Fixture::start().await;
+    fixture.create(json!({"name": "b", "scopes": {"cidrs": ["10.2.0.0/16"]}})).await;
+    let mut ours = fixture.keep_alive(Kind::Peer(peer("a", "10.1.0.7"))).await;
+    let mut theirs = fixture.keep_alive(Kind::Peer(peer("b", "10.2.0.7"))).await;
+    let limit = |placement: v1::Placement| placement.config.unwrap().shaper.unwrap().upload_limit;
+    assert_eq!((limit(ours.placement().await), limit(theirs.placement().await)), (0, 0));
+    let rule = json!({"network": "10.1.0.0/16", "weight": 2});
+    fixture.edit(1, json!({"config": {"shaper": {"uploadLimit": "80Mbps", "peers": [rule]}}})).await;
+    let pushed = ours.placement().await.config.unwrap().shaper.unwrap();
+    assert_eq!((pushed.upload_limit, pushed.peers[0].network.as_str()), (10_000_000, "10.1.0.0/16"));
+    // Nothing was pushed to the other cluster before its own change.
+    fixture.edit(2, json!({"config": {"shaper": {"uploadLimit": 1_000_000}}})).await;
+    assert_eq!(limit(theirs.placement().await), 1_000_000);
 }

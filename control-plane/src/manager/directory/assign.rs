@@ -6,7 +6,9 @@
 use crate::manager::cluster::Cluster;
 use crate::manager::host::{Pin, SchedulerHost};
 use crate::placement::{ClusterScopes, Node, place};
+use hawker_api::policy::ClusterPolicy;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// What a daemon is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Assigned {
     pub schedulers: Vec<Endpoint>,
     pub fell_back: bool,
     pub matched_cluster_id: u64,
+    /// Of the cluster that serves.
+    pub policy: Arc<ClusterPolicy>,
 }
 
 /// Where a scheduler is.
@@ -143,5 +147,6 @@ fn answer(cluster: &Cluster, reason: String, schedulers: Vec<Endpoint>) -> Assig
         schedulers,
         fell_back: false,
         matched_cluster_id: cluster.id,
+        policy: Arc::clone(&cluster.spec.policy),
     }
 }

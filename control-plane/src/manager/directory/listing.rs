@@ -4,6 +4,8 @@ use super::assign::scheduler_id;
 use super::{Assigned, Directory, State};
 use crate::manager::cluster::Cluster;
 use crate::manager::host::{Peer, PeerKind, SchedulerHost};
+use crate::manager::jobs::part::Live;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -68,14 +70,32 @@ impl Directory {
         self.state().map.clusters.clone()
     }
 
+    /// A live daemon.
+    pub fn peer(&self, id: &str) -> Option<Peer> {
+        self.state().peers.get(id).map(|entry| entry.peer.clone())
+    }
+
+    pub fn hostname(&self, id: &str) -> Option<String> {
+        self.state().peers.get(id).map(|entry| entry.peer.hostname.clone())
+    }
+
     pub fn cluster(&self, id: u64) -> Option<Cluster> {
         self.state().map.get(id).cloned()
     }
 
-    /// Live daemons of a kind by host id, leaving out the first `skip`.
-    pub fn peers(&self, kind: PeerKind, skip: usize, limit: usize) -> Listed<LivePeer> {
+    /// Live daemons of a kind that are `wanted`, by host id, leaving out the first `skip`.
+    pub fn peers(
+        &self,
+        kind: PeerKind,
+        wanted: impl Fn(&Peer, &Assigned) -> bool,
+        skip: usize,
+        limit: usize,
+    ) -> Listed<LivePeer> {
         let state = self.state();
-        let of_kind = || state.peers.values().filter(|entry| entry.peer.kind == kind);
+        let of_kind = || {
+            let of_kind = state.peers.values().filter(|entry| entry.peer.kind == kind);
+            of_kind.filter(|entry| wanted(&entry.peer, &entry.assigned.borrow()))
+        };
         let live = of_kind().skip(skip).take(limit).map(|entry| LivePeer {
             peer: entry.peer.clone(),
             assigned: entry.assigned.borrow().clone(),
@@ -84,15 +104,51 @@ impl Directory {
         Listed { items: live.collect(), total: of_kind().count() }
     }
 
-    /// Live schedulers by address, leaving out the first `skip`.
-    pub fn schedulers(&self, skip: usize, limit: usize) -> Listed<LiveScheduler> {
+    /// Live schedulers that are `wanted`, by address, leaving out the first `skip`.
+    pub fn schedulers(
+        &self,
+        wanted: impl Fn(&SchedulerHost) -> bool,
+        skip: usize,
+        limit: usize,
+    ) -> Listed<LiveScheduler> {
         let state = self.state();
-        let live = state.schedulers.values().skip(skip).take(limit).map(|entry| LiveScheduler {
+        let of_those = || state.schedulers.values().filter(|entry| wanted(&entry.host));
+        let live = of_those().skip(skip).take(limit).map(|entry| LiveScheduler {
             id: scheduler_id(&entry.host.addr),
             host: entry.host.clone(),
             registered_at: entry.alive.registered_at,
         });
-        Listed { items: live.collect(), total: state.schedulers.len() }
+        Listed { items: live.collect(), total: of_those().count() }
+    }
+
+    /// What is alive in each cluster that has anything: daemons where they are served, schedulers where they serve.
+    pub fn counts_by_cluster(&self) -> HashMap<u64, Counts> {
+        let state = self.state();
+        let mut counts = HashMap::<u64, Counts>::new();
+        for entry in state.peers.values() {
+            let of = counts.entry(entry.assigned.borrow().cluster_id).or_default();
+            match entry.peer.kind {
+                PeerKind::Peer => of.peers += 1,
+                PeerKind::Seed => of.seed_peers += 1,
+            }
+        }
+        for entry in state.schedulers.values() {
+            // A cluster's schedulers have its id (see `cluster`).
+            counts.entry(entry.host.scheduler_cluster_id).or_default().schedulers += 1;
+        }
+        counts
+    }
+
+    /// The live daemons that a cluster serves.
+    pub(crate) fn nodes_of(&self, cluster_id: u64) -> Vec<Live> {
+        let state = self.state();
+        let served = state.peers.values().filter(|entry| entry.assigned.borrow().cluster_id == cluster_id);
+        let node = |entry: &super::PeerEntry| Live {
+            host_id: entry.peer.id.clone(),
+            hostname: entry.peer.hostname.clone(),
+            seed: entry.peer.kind == PeerKind::Seed,
+        };
+        served.map(node).collect()
     }
 
     pub fn counts(&self) -> Counts {

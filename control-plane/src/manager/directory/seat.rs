@@ -53,11 +53,13 @@ impl Drop for Seat {
             Key::Peer(id) => {
                 if state.peers.get(id).is_some_and(|entry| entry.alive.session == self.session) {
                     state.peers.remove(id);
+                    self.directory.ended(&mut state, super::Key::peer(id));
                 }
             }
             Key::Scheduler(addr) => {
                 if state.schedulers.get(addr).is_some_and(|entry| entry.alive.session == self.session) {
                     state.schedulers.remove(addr);
+                    self.directory.ended(&mut state, super::Key::scheduler(addr));
                     state.serve_all();
                 }
             }

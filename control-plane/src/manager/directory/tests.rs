@@ -11,7 +11,7 @@ fn cluster(id: u64, cidr: &str) -> Cluster {
         scopes: ScopesEdit { cidrs: Some(vec![cidr.to_owned()]), ..ScopesEdit::default() },
         ..ClusterEdit::default()
     };
-    Cluster { id, spec: ClusterSpec::create(edit).unwrap(), created_at: 0, updated_at: 0 }
+    Cluster { id, spec: ClusterSpec::create(edit).unwrap(), created_at: 0, updated_at: 0, revision: 1 }
 }
 
 fn directory() -> Arc<Directory> {
@@ -34,7 +34,9 @@ fn peer(id: &str, ip: [u8; 4]) -> Peer {
         kind: PeerKind::Peer,
         version: String::new(),
         engine: String::new(),
+        engine_reason: String::new(),
         shaper: String::new(),
+        shaper_reason: String::new(),
     }
 }
 
@@ -64,7 +66,7 @@ fn a_registration_lives_from_beat_to_beat() {
     assert_eq!(directory.counts().peers, 2);
     assert!(seat.beat(almost));
     directory.sweep(start + STALE_AFTER);
-    assert_eq!(directory.peers(PeerKind::Peer, 0, 9).items[0].peer.id, "a", "b never beat");
+    assert_eq!(directory.peers(PeerKind::Peer, |_, _| true, 0, 9).items[0].peer.id, "a", "b never beat");
     assert!(changes.has_changed().is_ok(), "the stream of a goes on");
     directory.sweep(almost + STALE_AFTER);
     assert_eq!(directory.counts(), Counts::default());

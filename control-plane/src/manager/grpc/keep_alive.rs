@@ -2,12 +2,15 @@
 //!
 //! Invariant: however the stream ends, its seat is dropped with it.
 
-use super::{Service, refusal, wire};
+use super::{Service, jobs, refusal, wire};
 use crate::manager::directory::{Assigned, Seat};
+use crate::manager::jobs::switch::{Attached, ToNode};
+use crate::manager::unix_seconds;
 use futures::stream::BoxStream;
+use hawker_api::protocol::Protocol;
 use hawker_api::v1;
 use hawker_api::v1::keep_alive_request::Kind;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 use tonic::{Code, Status, Streaming};
 
@@ -27,9 +30,14 @@ pub(super) fn answers(
             }
         };
         service.parts.metrics.grpc("KeepAlive", Code::Ok);
+        if let Changes::Scheduler { .. } = registered.changes {
+            // Daemons find it in their placement.
+            let protocol = Some(Protocol::spoken().into());
+            yield Ok(v1::KeepAliveResponse { protocol, ..v1::KeepAliveResponse::default() });
+        }
         loop {
             match registered.step(&service, &mut inbound).await {
-                Step::Answer(placement) => yield Ok(v1::KeepAliveResponse { placement: Some(placement) }),
+                Step::Answer(answer) => yield Ok(*answer),
                 Step::Beaten => {}
                 Step::Left => return,
                 Step::Refused(status) => {
@@ -43,7 +51,7 @@ pub(super) fn answers(
 
 /// What happened on the stream.
 enum Step {
-    Answer(v1::Placement),
+    Answer(Box<v1::KeepAliveResponse>),
     Beaten,
     /// The end of the stream, orderly or not.
     Left,
@@ -57,7 +65,13 @@ struct Registered {
 
 enum Changes {
     Peer(watch::Receiver<Assigned>),
-    Scheduler(watch::Receiver<()>),
+    Scheduler { cluster_id: u64, end: watch::Receiver<()>, orders: Attached },
+}
+
+/// News for whoever is at the other end.
+enum Change {
+    Placement(Assigned),
+    Order(ToNode),
 }
 
 impl Registered {
@@ -67,18 +81,28 @@ impl Registered {
             biased;
             () = service.cancel.cancelled() => Step::Refused(Status::unavailable("the manager is shutting down")),
             change = self.changes.next() => match change {
-                Some(placement) => Step::Answer(placement),
+                Some(Change::Placement(assigned)) => {
+                    let placement = Some(wire::placement(assigned, &service.parts.peer_keys));
+                    Step::Answer(Box::new(v1::KeepAliveResponse { placement, ..v1::KeepAliveResponse::default() }))
+                }
+                Some(Change::Order(order)) => {
+                    let job = Some(jobs::order(order));
+                    Step::Answer(Box::new(v1::KeepAliveResponse { job, ..v1::KeepAliveResponse::default() }))
+                }
                 None => Step::Refused(ended(service)),
             },
             message = inbound.message() => match message {
-                Ok(Some(message)) => self.message(service, &message),
+                Ok(Some(message)) => self.message(service, message),
                 Ok(None) | Err(_) => Step::Left,
             },
         }
     }
 
-    fn message(&self, service: &Service, message: &v1::KeepAliveRequest) -> Step {
+    fn message(&self, service: &Service, message: v1::KeepAliveRequest) -> Step {
         match message.kind {
+            Some(Kind::Bandwidth(report)) => self.bandwidth(service, report),
+            Some(Kind::Jobs(reports)) => self.jobs(service, reports),
+            Some(Kind::Rollouts(told)) => self.rollouts(service, told),
             Some(Kind::Peer(_) | Kind::Scheduler(_)) => {
                 Step::Refused(Status::invalid_argument("registered already: only beats may follow"))
             }
@@ -89,19 +113,63 @@ impl Registered {
     }
 }
 
+impl Registered {
+    /// What the nodes of a scheduler's cluster say of orders.
+    fn jobs(&self, service: &Service, reports: v1::JobReports) -> Step {
+        let Changes::Scheduler { .. } = self.changes else {
+            return Step::Refused(Status::invalid_argument("only schedulers tell of jobs"));
+        };
+        for report in reports.reports {
+            match jobs::report(report) {
+                Ok(report) => service.parts.jobs.heard(report),
+                Err(status) => return Step::Refused(status),
+            }
+        }
+        Step::Beaten
+    }
+
+    /// How images come into a scheduler's cluster.
+    fn rollouts(&self, service: &Service, told: v1::Rollouts) -> Step {
+        let Changes::Scheduler { cluster_id, .. } = self.changes else {
+            return Step::Refused(Status::invalid_argument("only schedulers tell of rollouts"));
+        };
+        for rollout in wire::rollouts(cluster_id, told, SystemTime::now()) {
+            service.parts.rollouts.told(rollout);
+        }
+        Step::Beaten
+    }
+
+    /// What the nodes of a scheduler's cluster moved.
+    fn bandwidth(&self, service: &Service, report: v1::BandwidthReport) -> Step {
+        let Changes::Scheduler { cluster_id, .. } = self.changes else {
+            return Step::Refused(Status::invalid_argument("only schedulers tell of bandwidth"));
+        };
+        let (bandwidth, now) = (&service.parts.bandwidth, SystemTime::now());
+        wire::zones(&report)
+            .for_each(|(from, to, bytes)| bandwidth.add_zones(cluster_id, from, to, bytes, now));
+        let at = unix_seconds(now);
+        wire::tasks(&report, cluster_id, at).for_each(|task| bandwidth.add_task(task, now));
+        let kept = wire::bandwidth(report).map(|(host, usage)| bandwidth.add(cluster_id, host, &usage, now));
+        if !kept.fold(true, |all, kept| all & kept) {
+            tracing::warn!(cluster_id, "no room for the bandwidth of some hosts");
+        }
+        Step::Beaten
+    }
+}
+
 impl Changes {
-    /// The next placement; `None` once the registration has ended.
-    async fn next(&mut self) -> Option<v1::Placement> {
+    /// The next news; `None` once the registration has ended.
+    async fn next(&mut self) -> Option<Change> {
         match self {
             Self::Peer(changes) => {
                 changes.changed().await.ok()?;
-                Some(wire::placement(changes.borrow_and_update().clone()))
+                Some(Change::Placement(changes.borrow_and_update().clone()))
             }
-            Self::Scheduler(end) => {
+            Self::Scheduler { end, orders, .. } => tokio::select! {
                 // Nothing is ever sent: it ends with the registration.
-                while end.changed().await.is_ok() {}
-                None
-            }
+                Err(_) = end.changed() => None,
+                order = orders.next() => order.map(Change::Order),
+            },
         }
     }
 }
@@ -126,10 +194,12 @@ async fn register(
         }
         Some(Kind::Scheduler(registration)) => {
             let host = wire::scheduler(registration)?;
+            let cluster_id = host.scheduler_cluster_id;
             let (seat, end) = directory.join_scheduler(host, now).map_err(|error| refusal(&error))?;
-            Ok(Some(Registered { seat, changes: Changes::Scheduler(end) }))
+            let orders = service.parts.jobs.switch().attach(cluster_id);
+            Ok(Some(Registered { seat, changes: Changes::Scheduler { cluster_id, end, orders } }))
         }
-        Some(Kind::Beat(_)) | None => {
+        Some(Kind::Beat(_) | Kind::Bandwidth(_) | Kind::Jobs(_) | Kind::Rollouts(_)) | None => {
             Err(Status::invalid_argument("the first message must be a registration"))
         }
     }

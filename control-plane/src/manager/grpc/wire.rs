@@ -2,11 +2,27 @@
 
 use super::unusable;
 use crate::manager::directory::Assigned;
-use crate::manager::host::{Peer, PeerKind, Pin, SchedulerHost, Wish, refused};
+use crate::manager::host::{MAX_HOST_TEXT_BYTES, Peer, PeerKind, Pin, SchedulerHost, Wish, refused};
+use crate::manager::peer_key::PeerKeys;
+use crate::manager::rollouts::{Rollout, Straggler};
+use crate::manager::tasks::{KnownTask, MAX_TASK_BYTES, MAX_TASK_HOSTS, TaskHost};
+use crate::manager::unix_seconds;
+use crate::usage::Usage;
+use hawker_api::node_policy::RegistryRule;
+use hawker_api::pieces::MAX_TASK_SIZE;
+use hawker_api::policy::{ClusterPolicy, PeerRule, ShaperPolicy};
+use hawker_api::protocol::Protocol;
+use hawker_api::task::TaskId;
 use hawker_api::v1;
+use std::time::SystemTime;
 use tonic::Status;
 
+/// Most images taken from one message, and most stragglers of each.
+const MAX_ROLLOUTS: usize = 64;
+const MAX_STRAGGLERS: usize = 20;
+
 pub(super) fn peer(request: v1::PlaceRequest) -> Result<(Peer, Wish), Status> {
+    fits(request.protocol, "daemon")?;
     let host = request.host.ok_or_else(|| Status::invalid_argument("the request has no host"))?;
     let wish = Wish {
         pin: pin(request.cluster_id, request.seed_peer_cluster_id)?,
@@ -34,12 +50,15 @@ pub(super) fn peer(request: v1::PlaceRequest) -> Result<(Peer, Wish), Status> {
         kind,
         version: host.version,
         engine: host.engine,
+        engine_reason: host.engine_reason,
         shaper: host.shaper,
+        shaper_reason: host.shaper_reason,
     };
     Ok((peer.checked().map_err(|error| unusable(&error))?, wish))
 }
 
 pub(super) fn scheduler(registration: v1::SchedulerRegistration) -> Result<SchedulerHost, Status> {
+    fits(registration.protocol, "scheduler")?;
     let host = SchedulerHost {
         hostname: registration.hostname,
         addr: registration.advertise_addr,
@@ -49,7 +68,15 @@ pub(super) fn scheduler(registration: v1::SchedulerRegistration) -> Result<Sched
     host.checked().map_err(|error| unusable(&error))
 }
 
-pub(super) fn placement(assigned: Assigned) -> v1::Placement {
+/// Whether a program's version works with this one.
+fn fits(announced: Option<v1::Protocol>, who: &'static str) -> Result<(), Status> {
+    let fits = Protocol::spoken().works_with(Protocol::announced(announced), who);
+    fits.map_err(|error| Status::failed_precondition(error.to_string()))
+}
+
+pub(super) fn placement(assigned: Assigned, keys: &PeerKeys) -> v1::Placement {
+    // Who really serves the node, also where it fell back: its peers are there.
+    let peer_key = keys.of(assigned.scheduler_cluster_id).to_vec();
     let endpoints = assigned.schedulers.into_iter().map(|endpoint| v1::SchedulerEndpoint {
         id: endpoint.id,
         hostname: endpoint.hostname,
@@ -64,7 +91,124 @@ pub(super) fn placement(assigned: Assigned) -> v1::Placement {
         schedulers: endpoints.collect(),
         fell_back: assigned.fell_back,
         matched_cluster_id: assigned.matched_cluster_id,
+        config: Some(config(&assigned.policy)),
+        peer_key,
+        protocol: Some(Protocol::spoken().into()),
     }
+}
+
+fn config(policy: &ClusterPolicy) -> v1::ClusterConfig {
+    let ShaperPolicy { upload_limit, per_peer_limit, download_limit, origin_limit, yield_to_others, peers } =
+        &policy.shaper;
+    let peer = |rule: &PeerRule| v1::PeerPolicy {
+        network: rule.network.to_string(),
+        limit: rule.limit.0,
+        weight: rule.weight,
+    };
+    let shaper = v1::ShaperPolicy {
+        upload_limit: upload_limit.0,
+        per_peer_limit: per_peer_limit.0,
+        download_limit: download_limit.0,
+        origin_limit: origin_limit.0,
+        r#yield: *yield_to_others,
+        peers: peers.iter().map(peer).collect(),
+    };
+    let rule =
+        |rule: &RegistryRule| v1::RegistryRule { host: rule.host.clone(), server: rule.server.clone() };
+    let list = |rules: &Vec<RegistryRule>| v1::RegistryList { rules: rules.iter().map(rule).collect() };
+    v1::ClusterConfig {
+        shaper: Some(shaper),
+        registries: policy.nodes.registries.as_ref().map(list),
+        engine: policy.nodes.engine.name().to_owned(),
+    }
+}
+
+/// What hosts moved; those without a usable name, or who moved nothing, are left out.
+pub(super) fn bandwidth(report: v1::BandwidthReport) -> impl Iterator<Item = (String, Usage)> {
+    report.hosts.into_iter().filter_map(|v1::HostUsage { host_id, usage }| {
+        let named = !host_id.is_empty()
+            && host_id.len() <= MAX_HOST_TEXT_BYTES
+            && !host_id.chars().any(char::is_control);
+        named.then_some((host_id, usage?.into()))
+    })
+}
+
+/// What moved from zone to zone.
+pub(super) fn zones(report: &v1::BandwidthReport) -> impl Iterator<Item = (String, String, u64)> + '_ {
+    let sane = report.zones.iter().filter(|cell| is_text(&cell.from) && is_text(&cell.to));
+    sane.map(|cell| (cell.from.clone(), cell.to.clone(), cell.bytes))
+}
+
+/// Tasks of a cluster; those without a usable name are left out.
+pub(super) fn tasks(
+    report: &v1::BandwidthReport,
+    cluster_id: u64,
+    now: i64,
+) -> impl Iterator<Item = KnownTask> + '_ {
+    let named = |task: &&v1::TaskSummary| {
+        !task.task.is_empty() && task.task.len() <= MAX_TASK_BYTES && is_text(&task.task)
+    };
+    report.tasks.iter().filter(named).map(move |task| KnownTask {
+        cluster_id,
+        task: task.task.clone(),
+        bytes: task.size,
+        pieces: task.pieces,
+        holders: task.holders,
+        downloading: task.downloading,
+        moved_bytes: task.moved_bytes,
+        origin_bytes: task.origin_bytes,
+        last_seen: now,
+        hosts: task
+            .hosts
+            .iter()
+            .filter(|host| is_text(&host.host_id))
+            .take(MAX_TASK_HOSTS)
+            .map(task_host)
+            .collect(),
+    })
+}
+
+fn task_host(host: &v1::TaskHost) -> TaskHost {
+    TaskHost { host_id: host.host_id.clone(), complete: host.complete, pieces: host.pieces }
+}
+
+/// A text that any database takes.
+fn is_text(text: &str) -> bool {
+    text.len() <= 2 * MAX_HOST_TEXT_BYTES + 3 && !text.chars().any(char::is_control)
+}
+
+/// How images come into a cluster; those without a sane digest are left out.
+pub(super) fn rollouts(
+    scheduler_cluster_id: u64,
+    told: v1::Rollouts,
+    now: SystemTime,
+) -> impl Iterator<Item = Rollout> {
+    let (nodes_total, at) = (told.nodes_total.into(), unix_seconds(now));
+    let seconds = |millis: u64| i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+    let short =
+        |text: String| text.chars().filter(|c| !c.is_control()).take(MAX_HOST_TEXT_BYTES).collect::<String>();
+    told.rollouts.into_iter().take(MAX_ROLLOUTS).filter_map(move |rollout| {
+        let manifest: TaskId = rollout.manifest.parse().ok()?;
+        let straggler = |straggler: v1::Straggler| Straggler {
+            host_id: short(straggler.host_id),
+            bytes_done: straggler.bytes_done,
+            reason: short(straggler.reason),
+        };
+        Some(Rollout {
+            // A cluster and its scheduler cluster have the same id.
+            cluster_id: scheduler_cluster_id,
+            manifest: manifest.to_string(),
+            name: short(rollout.name),
+            bytes: rollout.bytes.min(MAX_TASK_SIZE),
+            nodes_done: rollout.nodes_done.into(),
+            nodes_wanted: rollout.nodes_wanted.into(),
+            nodes_total,
+            started_at: at.saturating_sub(seconds(rollout.age_ms)),
+            eta_at: rollout.eta_ms.map(|left| at.saturating_add(seconds(left).saturating_add(1))),
+            stragglers: rollout.stragglers.into_iter().take(MAX_STRAGGLERS).map(straggler).collect(),
+            updated_at: at,
+        })
+    })
 }
 
 fn pin(cluster_id: u64, seed_peer_cluster_id: u64) -> Result<Option<Pin>, Status> {

@@ -3,14 +3,14 @@
 use super::problem::Problem;
 use crate::manager::directory::Listed;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 const DEFAULT_PER_PAGE: usize = 100;
 const MAX_PER_PAGE: usize = 1000;
 
-/// The parameters of a list.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The parameters of every list, which has them among its own.
+#[derive(Debug, Default)]
 pub(super) struct PageQuery {
     page: Option<usize>,
     per_page: Option<usize>,
@@ -23,7 +23,8 @@ pub(super) struct Window {
     per_page: usize,
 }
 
-#[derive(Debug, Serialize)]
+/// A part of a list.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
     items: Vec<T>,
     /// Of all pages.
@@ -34,15 +35,19 @@ pub(super) struct Page<T> {
 }
 
 impl PageQuery {
+    pub(super) fn new(page: Option<usize>, per_page: Option<usize>) -> Self {
+        Self { page, per_page }
+    }
+
     pub(super) fn window(&self) -> Result<Window, Problem> {
         let page = self.page.unwrap_or(1);
         let per_page = self.per_page.unwrap_or(DEFAULT_PER_PAGE);
         if page == 0 {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "page: `0`: pages are counted from 1"));
+            return Err(Problem::field(StatusCode::BAD_REQUEST, "page", "`0`: pages are counted from 1"));
         }
         if per_page == 0 || per_page > MAX_PER_PAGE {
-            let detail = format!("per_page: `{per_page}`: must be 1 to {MAX_PER_PAGE}");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+            let problem = format!("`{per_page}`: must be 1 to {MAX_PER_PAGE}");
+            return Err(Problem::field(StatusCode::BAD_REQUEST, "per_page", problem));
         }
         Ok(Window { page, per_page })
     }

@@ -5,15 +5,18 @@ use super::problem::Problem;
 use crate::manager::Parts;
 use crate::manager::directory::{Assigned, Endpoint};
 use crate::manager::host::Wish;
+use crate::manager::rights::Caller;
 use crate::placement::Node;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// What a node would say of itself; empty is the same as missing.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct NodeQuery {
     ip: String,
     idc: String,
@@ -21,7 +24,9 @@ pub(super) struct NodeQuery {
     hostname: String,
 }
 
-#[derive(Debug, Serialize)]
+/// The cluster that a node belongs to.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Placement)]
 pub(super) struct PlacementView {
     cluster_id: u64,
     cluster_name: String,
@@ -32,26 +37,36 @@ pub(super) struct PlacementView {
     schedulers: Vec<EndpointView>,
 }
 
-#[derive(Debug, Serialize)]
+/// Where a scheduler is reached.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
 struct EndpointView {
     id: u64,
     hostname: String,
     addr: String,
 }
 
+/// Which cluster a node with these properties would get, and why.
+#[utoipa::path(get, path = "/api/v1/placements", params(NodeQuery),
+    responses((status = 200, body = PlacementView)))]
 pub(super) async fn show(
     State(parts): State<Parts>,
+    caller: Caller,
     Query(query): Query<NodeQuery>,
 ) -> Result<Json<PlacementView>, Problem> {
     let node = query.node()?;
-    Ok(Json(parts.directory.assign(&node, &Wish::default())?.into()))
+    let assigned = parts.directory.assign(&node, &Wish::default())?;
+    if !caller.sees(assigned.cluster_id) {
+        return Err(Problem::forbidden("it gets a cluster that your account is not for"));
+    }
+    Ok(Json(assigned.into()))
 }
 
 impl NodeQuery {
     fn node(self) -> Result<Node, Problem> {
         let bad_ip = |_| {
-            let detail = format!("ip: `{}`: is not an IP address", self.ip);
-            Problem::new(StatusCode::BAD_REQUEST, detail)
+            let problem = format!("`{}`: is not an IP address", self.ip);
+            Problem::field(StatusCode::BAD_REQUEST, "ip", problem)
         };
         let ip = if self.ip.is_empty() { None } else { Some(self.ip.parse().map_err(bad_ip)?) };
         Ok(Node { ip, idc: self.idc, location: self.location, hostname: self.hostname })

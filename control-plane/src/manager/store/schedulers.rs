@@ -30,8 +30,8 @@ impl Store {
 
     pub(crate) async fn replace_schedulers(&self, schedulers: &[SchedulerHost]) -> Result<(), StoreError> {
         let act = failed("store schedulers");
-        let mut transaction = self.pool.begin().await.map_err(&act)?;
-        sqlx::query("DELETE FROM schedulers").execute(&mut *transaction).await.map_err(&act)?;
+        let mut transaction = self.begin_write("store schedulers").await?;
+        sqlx::query("DELETE FROM schedulers").execute(&mut *transaction).await.map_err(act)?;
         for scheduler in schedulers {
             sqlx::query(
                 "INSERT INTO schedulers (addr, hostname, cluster_id, version) VALUES ($1, $2, $3, $4)",
@@ -42,8 +42,8 @@ impl Store {
             .bind(&scheduler.version)
             .execute(&mut *transaction)
             .await
-            .map_err(&act)?;
+            .map_err(act)?;
         }
-        transaction.commit().await.map_err(&act)
+        transaction.commit().await.map_err(act)
     }
 }

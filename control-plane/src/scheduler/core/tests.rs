@@ -1,8 +1,11 @@
 //! The scheduler's rules one by one, and a virtual cluster that lives by them.
 
+mod headroom;
+mod images;
+mod silence;
 mod swarm;
 
-use super::super::messages::{LeaseOutcome, Origin};
+use super::super::messages::{LeaseOutcome, Origin, OriginKind};
 use super::super::messages::{PieceList, Run};
 use super::*;
 use hawker_api::pieces::{MAX_PIECES, PieceDigest, PieceSet};
@@ -22,7 +25,12 @@ fn host(name: &str, seed: bool) -> HostInfo {
 }
 
 fn want(tag: u8, size: Option<u64>) -> Message {
-    let origin = Origin { registry: "r".into(), repository: "a/b".into(), manifest: false };
+    let origin = Origin {
+        registry: "r".into(),
+        repository: "a/b".into(),
+        kind: OriginKind::Blob,
+        version: String::new(),
+    };
     let (held, fetching) = (PieceSet::new(), Vec::new());
     Message::Want(Want { task: task_id(tag), origin, size, held, fetching, can_fetch: true })
 }
@@ -220,6 +228,16 @@ fn nobody_is_sent_to_a_peer_it_complained_about_and_two_complaints_are_enough_fo
     }
     stage.say(5, want(1, None));
     assert!(!stage.parents(5).contains(&"liar".to_owned()));
+}
+
+#[test]
+fn who_complains_of_the_only_one_that_has_it_is_told_at_once_to_help_itself() {
+    let mut stage = Stage::new(&[("liar", false), ("a", false)]);
+    stage.say(1, Message::Inventory(vec![(task_id(1), PIECE)]));
+    stage.say(2, want(1, None));
+    assert_eq!((stage.parents(2), stage.refused(2)), (vec!["liar".to_owned()], String::new()));
+    stage.say(2, Message::BadPeer { task: task_id(1), host: "liar".into() });
+    assert!(stage.refused(2).contains("nobody in the cluster"), "{:?}", stage.refused(2));
 }
 
 #[test]

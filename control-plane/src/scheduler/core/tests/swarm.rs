@@ -1,6 +1,7 @@
 //! A virtual cluster around the real core: hosts that join, leave, fetch, lie low and come back in
 //! any order, moving pieces exactly as their parents and leases allow.
 
+use super::super::super::messages::Report;
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -163,7 +164,7 @@ impl Cluster {
                 let runs = pieces.iter().map(run).collect();
                 self.say(name, Message::PieceList(PieceList { task: task_id(1), size, runs, proven }));
             }
-            Order::ListReset { .. } | Order::Replaced => {}
+            Order::ListReset { .. } | Order::Replaced | Order::Silent => {}
         }
     }
 
@@ -283,6 +284,16 @@ impl Cluster {
         reached
     }
 
+    /// Property 7: what a host measured moves nobody.
+    fn report(&mut self, name: &str, report: Report) {
+        let daemon = &self.daemons[name];
+        if daemon.alive {
+            let (session, message) = (daemon.session, Message::Report(Some(report)));
+            let out = self.core.handle(self.now, Event::Message { session, message });
+            assert!(out.is_empty(), "a report made the scheduler say {out:?}");
+        }
+    }
+
     fn is_done(&self) -> bool {
         self.daemons.values().filter(|daemon| daemon.alive && daemon.wants).all(|daemon| daemon.done)
     }
@@ -313,10 +324,21 @@ impl Cluster {
 #[derive(Debug, Clone)]
 enum Fate {
     Start(usize),
-    Die { peer: usize, forget: bool },
+    Die {
+        peer: usize,
+        forget: bool,
+    },
     Return(usize),
     RestartScheduler(u64),
     Rounds(u8),
+    /// A host says what it measured, sense or nonsense.
+    Report {
+        peer: usize,
+        others: Option<u64>,
+        capacity: u64,
+        upload_limit: u64,
+        seconds: u8,
+    },
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -326,7 +348,21 @@ fn fate() -> impl Strategy<Value = Fate> {
         2 => (0usize..12).prop_map(Fate::Return),
         1 => any::<u64>().prop_map(Fate::RestartScheduler),
         5 => (1u8..8).prop_map(Fate::Rounds),
+        8 => report(),
     ]
+}
+
+/// Half of them from busy hosts; some of them senseless.
+fn report() -> impl Strategy<Value = Fate> {
+    let capacity = prop_oneof![4 => Just(25_000_000u64), 1 => any::<u64>()];
+    let others = prop_oneof![4 => (0u64..25_000_000).prop_map(Some), 1 => any::<Option<u64>>()];
+    let limit = prop_oneof![4 => Just(0u64), 1 => any::<u64>()];
+    (0usize..12, others, capacity, limit, any::<u8>()).prop_map(
+        |(peer, others, capacity, upload_limit, seconds)| {
+            let others = others.map(|others| others.saturating_mul(seconds.into()));
+            Fate::Report { peer, others, capacity, upload_limit, seconds }
+        },
+    )
 }
 
 fn cases() -> u32 {
@@ -355,6 +391,10 @@ proptest! {
                 }
                 Fate::Return(peer) if !cluster.daemons[&name(peer)].alive => cluster.connect(&name(peer)),
                 Fate::RestartScheduler(seed) => cluster.restart_scheduler(seed),
+                Fate::Report { peer, others, capacity, upload_limit, seconds } => {
+                    let elapsed = Duration::from_secs(seconds.into());
+                    cluster.report(&name(peer), Report { elapsed, others_sent: others, capacity, upload_limit });
+                }
                 Fate::Rounds(rounds) => (0..rounds).for_each(|_| cluster.round()),
                 Fate::Die { .. } | Fate::Return(_) => {}
             }
