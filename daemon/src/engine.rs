@@ -23,21 +23,26 @@ use crate::peer::Request;
 use crate::shaper::Grant;
 use crate::store::BlobFile;
 use futures::future::BoxFuture;
+use hawker_api::node_policy::EnginePolicy;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How bytes get from files into sockets.
 pub trait Engine: Send + Sync {
-    /// Which engine this is and why it was chosen.
-    fn info(&self) -> EngineInfo;
+    /// Which engine this is and why it was chosen; what happens while it runs may change it.
+    fn info(&self) -> watch::Receiver<EngineInfo>;
 
     /// Takes over a connection until it closes.
     ///
     /// # Errors
     /// Gives the connection back where a limit on connections is reached.
     fn adopt(&self, connection: Connection) -> Result<(), Connection>;
+
+    /// Takes over which engine the cluster wants from now on: for connections that come. Where there is but one, nothing.
+    fn follow(&self, _policy: EnginePolicy) {}
 
     /// Closes idle connections, lets answers in flight end (for a bounded time), then returns.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
@@ -79,6 +84,8 @@ pub trait Lines: Send {
     /// The next bytes; `None` at the end.
     fn next(&mut self) -> BoxFuture<'_, Option<Vec<u8>>>;
 }
+
+const PORTABLE: &str = "portable";
 
 /// Which engine serves and why.
 #[derive(Debug, Clone, PartialEq, Eq)]

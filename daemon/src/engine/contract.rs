@@ -2,6 +2,7 @@
 
 mod abuse;
 mod differential;
+mod failing;
 
 use super::limits::MAX_CONNECTIONS_PER_PEER;
 use super::{Connection, Engine, PortableEngine, SendMode, Service, UringEngine};
@@ -9,8 +10,8 @@ use crate::accounting::Accounting;
 use crate::config::StorageConfig;
 use crate::metrics::Metrics;
 use crate::peer::client::{ClientError, News, PeerClient, Sink};
+use crate::peer::flow::Flow;
 use crate::peer::service::{Found, Holdings, PieceService};
-use crate::pipe::Pipe;
 use crate::store::{BlobFile, Store, StoreError};
 use hawker_api::task::{Algorithm, TaskId};
 use hawker_api::units::ByteSize;
@@ -47,6 +48,8 @@ enum Kind {
     Portable,
     Splice,
     Copy,
+    /// Also where the kernel copies, as it does here.
+    Zc,
 }
 
 /// `None` only where `HAWKER_SKIP_IO_URING` says that this machine has none; `cargo xtask test` then counts a
@@ -57,8 +60,9 @@ fn engine(kind: Kind, service: PieceService) -> Option<Arc<dyn Engine>> {
         Kind::Portable => return Some(Arc::new(PortableEngine::new(service, "test".into()))),
         Kind::Splice => SendMode::Splice,
         Kind::Copy => SendMode::Copy,
+        Kind::Zc => SendMode::Zc,
     };
-    match UringEngine::start(&service, mode) {
+    match UringEngine::tolerant(&service, mode, u32::MAX) {
         Ok(engine) => Some(Arc::new(engine)),
         Err(_) if std::env::var_os("HAWKER_SKIP_IO_URING").is_some() => None,
         Err(reason) => panic!("no io_uring ({reason}): HAWKER_SKIP_IO_URING=1 leaves its tests out"),
@@ -70,6 +74,7 @@ macro_rules! contract {
         contract!(@of portable, Portable, $($name),*);
         contract!(@of io_uring_splice, Splice, $($name),*);
         contract!(@of io_uring_copy, Copy, $($name),*);
+        contract!(@of io_uring_zc, Zc, $($name),*);
     };
     (@of $module:ident, $kind:ident, $($name:ident),*) => {
         mod $module {
@@ -111,16 +116,21 @@ async fn bench(kind: Kind) -> Option<Bench> {
     let accounting = Accounting::new(Metrics::new());
     let service = PieceService::new(Arc::new(store.clone()), accounting.clone());
     let engine = engine(kind, service)?;
+    let (addr, accepting) = accept(Arc::clone(&engine)).await;
+    Some(Bench { _dir: dir, kind, store, engine, addr, accounting, accepting })
+}
+
+/// Gives an engine whoever connects.
+async fn accept(engine: Arc<dyn Engine>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let adopting = Arc::clone(&engine);
     let accepting = tokio::spawn(async move {
         loop {
             let (socket, peer) = listener.accept().await.unwrap();
-            let _ = adopting.adopt(Connection { socket, peer: peer.ip() });
+            let _ = engine.adopt(Connection { socket, peer: peer.ip() });
         }
     });
-    Some(Bench { _dir: dir, kind, store, engine, addr, accounting, accepting })
+    (addr, accepting)
 }
 
 impl Drop for Bench {
@@ -156,9 +166,9 @@ impl Sink for Gathered {
         Ok(bytes)
     }
 
-    async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
-        self.0.extend(pipe.take().map_err(|error| error.to_string())?);
-        Ok(pipe)
+    async fn pump(&mut self, mut flow: Flow) -> Result<Flow, String> {
+        self.0.extend(flow.pipe().take().map_err(|error| error.to_string())?);
+        Ok(flow)
     }
 }
 

@@ -6,9 +6,10 @@
 //! Invariant: every connection is one task, which ends with the engine.
 
 use super::limits::{
-    Census, DRAIN_LIMIT, IDLE_LIMIT, REFUSAL_LIMIT, REFUSED_INPUT_BYTES, SEND_LIMIT, SEND_STEP_BYTES,
+    Admitted, Census, DRAIN_LIMIT, IDLE_LIMIT, REFUSAL_LIMIT, REFUSED_INPUT_BYTES, SEND_LIMIT,
+    SEND_STEP_BYTES,
 };
-use super::{Answer, Connection, Engine, EngineInfo, Service, drained, feed};
+use super::{Answer, Connection, Engine, EngineInfo, PORTABLE, Service, drained, feed};
 use crate::peer::request::{self, MAX_HEAD_BYTES, Parsed};
 use crate::store::BlobFile;
 use futures::future::BoxFuture;
@@ -18,6 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,27 +34,38 @@ pub struct PortableEngine {
 
 impl PortableEngine {
     pub fn new(service: Arc<dyn Service>, reason: String) -> Self {
+        Self::beside(service, reason, Census::default())
+    }
+
+    /// One that counts its connections together with another engine's.
+    pub(super) fn beside(service: Arc<dyn Service>, reason: String, census: Census) -> Self {
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
-        Self { service, reason, census: Census::default(), tracker, cancel }
-    }
-}
-
-impl Engine for PortableEngine {
-    fn info(&self) -> EngineInfo {
-        EngineInfo { name: "portable", reason: self.reason.clone() }
+        Self { service, reason, census, tracker, cancel }
     }
 
-    fn adopt(&self, connection: Connection) -> Result<(), Connection> {
-        let Some(admitted) = self.census.admit(connection.peer) else { return Err(connection) };
+    /// Goes on with a connection that has its place already; `received` is what was read from it and not answered.
+    /// Within a runtime.
+    pub(super) fn take_over(&self, connection: Connection, admitted: Admitted, received: Vec<u8>) {
         let (service, cancel) = (Arc::clone(&self.service), self.cancel.clone());
         self.tracker.spawn(async move {
             let peer = connection.peer;
-            let mut exchange = Exchange { connection, service, received: Vec::new() };
+            let mut exchange = Exchange { connection, service, received };
             if let Err(error) = exchange.run(&cancel).await {
                 tracing::debug!(%peer, %error, "connection of a peer ended");
             }
             drop(admitted);
         });
+    }
+}
+
+impl Engine for PortableEngine {
+    fn info(&self) -> watch::Receiver<EngineInfo> {
+        watch::channel(EngineInfo { name: PORTABLE, reason: self.reason.clone() }).1
+    }
+
+    fn adopt(&self, connection: Connection) -> Result<(), Connection> {
+        let Some(admitted) = self.census.admit(connection.peer) else { return Err(connection) };
+        self.take_over(connection, admitted, Vec::new());
         Ok(())
     }
 

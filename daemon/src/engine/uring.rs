@@ -8,52 +8,52 @@
 //! Invariant: the number of threads does not depend on peers; a slow disk or peer slows nobody else.
 
 mod exchange;
+mod lane;
 mod mailbox;
 mod outside;
 mod pipes;
 mod residency;
 mod ring;
+mod sending;
 mod sleepers;
 mod slots;
+mod standing;
 mod turns;
 mod worker;
+mod zero_copy;
 
 use super::limits::{Census, DRAIN_LIMIT};
-use super::{Connection, Engine, EngineInfo, SendMode, Service};
+use super::{Connection, Engine, EngineInfo, PortableEngine, SendMode, Service};
 use futures::future::BoxFuture;
-use mailbox::{Inbox, Letter, Mailbox};
+use hawker_api::node_policy::EnginePolicy;
+use lane::{Backing, Lane};
+use mailbox::Letter;
+#[cfg(test)]
+pub(super) use mailbox::Sabotage;
 use outside::Outside;
-use parking_lot::Mutex;
-use ring::{Buffers, Ring};
+use standing::Standing;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread::JoinHandle;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use worker::Worker;
+use zero_copy::COPIES_TOLERATED;
 
 /// Threads at most: two move more than a 100 Gbit/s link.
 const MAX_THREADS: usize = 2;
 /// Processors for each: the rest of the node is there for its pods.
 const PROCESSORS_PER_THREAD: usize = 4;
-/// Buffers of a thread that sends by copies (16 MiB).
-const BUFFERS: usize = 64;
 
 pub struct UringEngine {
-    reason: String,
+    standing: Standing,
     lanes: Vec<Lane>,
     census: Census,
+    /// Serves in the place of a ring that failed, and where the cluster wants no ring.
+    twin: Arc<PortableEngine>,
     tasks: TaskTracker,
     cancel: CancellationToken,
-}
-
-/// One thread.
-struct Lane {
-    mailbox: Mailbox,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl UringEngine {
@@ -62,41 +62,36 @@ impl UringEngine {
     /// # Errors
     /// In words: why this machine has no io_uring for us.
     pub fn start(service: &Arc<dyn Service>, mode: SendMode) -> Result<Self, String> {
+        Self::tolerant(service, mode, COPIES_TOLERATED)
+    }
+
+    /// As [`Self::start`], with a tolerance of its own for copies in the mode that wants none.
+    pub(super) fn tolerant(service: &Arc<dyn Service>, mode: SendMode, copies: u32) -> Result<Self, String> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (processors / PROCESSORS_PER_THREAD).clamp(1, MAX_THREADS);
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let mut engine =
-            Self { reason: reason(mode), lanes: Vec::new(), census: Census::default(), tasks, cancel };
+        let (tasks, cancel, census) = (TaskTracker::new(), CancellationToken::new(), Census::default());
+        let standing = Standing::new(reason(mode), threads);
+        let reason = "in the place of a ring that failed".to_owned();
+        let twin = Arc::new(PortableEngine::beside(Arc::clone(service), reason, census.clone()));
+        let mut engine = Self { standing, lanes: Vec::new(), census, twin, tasks, cancel };
         for number in 0..threads {
-            let lane = engine.lane(service, mode, number)?;
+            let backing = Backing::new(Arc::clone(&engine.twin), engine.standing.clone());
+            let lane = Lane::start(number, engine.outside(service), (mode, copies), backing)?;
             engine.lanes.push(lane);
         }
         Ok(engine)
     }
 
-    fn lane(&self, service: &Arc<dyn Service>, mode: SendMode, number: usize) -> Result<Lane, String> {
-        let inbox = Inbox::new().map_err(|error| format!("make an eventfd: {error}"))?;
-        let (mailbox, outside) = (inbox.mailbox(), self.outside(service));
-        let (ready, started) = sync_channel(1);
-        let thread = std::thread::Builder::new().name(format!("hawker-ring-{number}")).spawn(move || {
-            let buffers = (mode == SendMode::Copy).then(|| Buffers::new(BUFFERS));
-            // The ring belongs to the thread that makes it.
-            match Ring::new(buffers) {
-                Ok(ring) => {
-                    let _ = ready.send(Ok(()));
-                    Worker::new(outside, ring, inbox).run();
-                }
-                Err(reason) => drop(ready.send(Err(reason))),
-            }
-        });
-        let thread = thread.map_err(|error| format!("start an engine thread: {error}"))?;
-        started.recv().map_err(|_| "an engine thread ended at once".to_owned())??;
-        Ok(Lane { mailbox, thread: Mutex::new(Some(thread)) })
+    /// Breaks every lane.
+    #[cfg(test)]
+    pub(super) fn sabotage(&self, how: Sabotage) {
+        self.lanes.iter().for_each(|lane| lane.tell(Letter::Sabotage(how)));
     }
 
     fn outside(&self, service: &Arc<dyn Service>) -> Outside {
         let (tasks, cancel) = (self.tasks.clone(), self.cancel.clone());
-        Outside { service: Arc::clone(service), runtime: Handle::current(), tasks, cancel }
+        let standing = self.standing.clone();
+        Outside { service: Arc::clone(service), runtime: Handle::current(), standing, tasks, cancel }
     }
 
     fn lane_of(&self, peer: IpAddr, port: u16) -> Option<&Lane> {
@@ -115,42 +110,45 @@ fn reason(mode: SendMode) -> String {
     let how = match mode {
         SendMode::Splice => "zero-copy by splice and sendfile",
         SendMode::Copy => "by copies (peer.send: copy)",
+        SendMode::Zc => "zero-copy from mappings (peer.send: zc)",
     };
     format!("available on Linux {}; {how}", release.unwrap_or_default())
 }
 
 impl Engine for UringEngine {
-    fn info(&self) -> EngineInfo {
-        EngineInfo { name: "io_uring", reason: self.reason.clone() }
+    fn info(&self) -> watch::Receiver<EngineInfo> {
+        self.standing.info()
     }
 
     fn adopt(&self, connection: Connection) -> Result<(), Connection> {
         let Some(admitted) = self.census.admit(connection.peer) else { return Err(connection) };
+        if self.standing.is_set_aside() {
+            self.twin.take_over(connection, admitted, Vec::new());
+            return Ok(());
+        }
         let port = connection.socket.peer_addr().map_or(0, |addr| addr.port());
         let Some(lane) = self.lane_of(connection.peer, port) else { return Err(connection) };
-        match connection.socket.into_std() {
-            Ok(socket) => {
-                let peer = connection.peer;
-                lane.mailbox.send(Letter::Adopt { socket, peer, admitted });
-            }
-            Err(error) => tracing::debug!(peer = %connection.peer, %error, "take a connection over"),
-        }
+        lane.adopt(connection, admitted);
         Ok(())
+    }
+
+    fn follow(&self, policy: EnginePolicy) {
+        self.standing.follow(policy);
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.cancel.cancel();
             for lane in &self.lanes {
-                lane.mailbox.send(Letter::Drain);
+                lane.tell(Letter::Drain);
             }
             self.tasks.close();
-            let threads: Vec<_> = self.lanes.iter().filter_map(|lane| lane.thread.lock().take()).collect();
+            let threads: Vec<_> = self.lanes.iter().filter_map(Lane::thread).collect();
             let joined =
                 tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
-            let both = async { tokio::join!(joined, self.tasks.wait()).0 };
+            let all = async { tokio::join!(joined, self.tasks.wait(), self.twin.shutdown()).0 };
             // Twice: a thread looks at its deadline at its next tick.
-            if !matches!(timeout(DRAIN_LIMIT * 2, both).await, Ok(Ok(true))) {
+            if !matches!(timeout(DRAIN_LIMIT * 2, all).await, Ok(Ok(true))) {
                 tracing::warn!("answers to peers were cut at shutdown");
             }
         })
@@ -160,7 +158,7 @@ impl Engine for UringEngine {
 impl Drop for UringEngine {
     fn drop(&mut self) {
         for lane in &self.lanes {
-            lane.mailbox.send(Letter::Stop);
+            lane.tell(Letter::Stop);
         }
     }
 }

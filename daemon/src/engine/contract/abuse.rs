@@ -80,8 +80,8 @@ pub(super) async fn peers_that_stop_reading_stop_nobody_else(bench: Bench) {
     let mut connection = client.connect(bench.addr).await.unwrap();
     let mut sink = Gathered::default();
     tokio::time::timeout(LIMIT, connection.fetch(&task(), 0..36 * MIB, &mut sink)).await.unwrap().unwrap();
-    assert!(sink.0 == content(0..36 * MIB));
-    // And they get the right bytes when they go on after all.
+    // And they get the right bytes when they go on after all. (Nothing is compared before: on a slow machine that takes
+    // longer than a peer may stop for.)
     let mut answer = Vec::new();
     let mut last = stopped.pop().unwrap();
     let want = 36 << 20;
@@ -90,7 +90,9 @@ pub(super) async fn peers_that_stop_reading_stop_nobody_else(bench: Bench) {
         assert!(read > 0, "cut after {} bytes", answer.len());
     }
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    assert!(answer[head..] == content(0..36 * MIB)[..answer.len() - head]);
+    let content = content(0..36 * MIB);
+    assert!(sink.0 == content);
+    assert!(answer[head..] == content[..answer.len() - head]);
 }
 
 pub(super) async fn connections_that_break_are_forgotten(bench: Bench) {

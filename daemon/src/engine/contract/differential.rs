@@ -90,7 +90,7 @@ async fn hold(bench: &Bench, conversation: &Conversation) -> Vec<u8> {
 #[tokio::test]
 async fn all_engines_send_the_same_bytes() {
     let mut benches = Vec::new();
-    for kind in [Kind::Portable, Kind::Splice, Kind::Copy] {
+    for kind in [Kind::Portable, Kind::Splice, Kind::Copy, Kind::Zc] {
         benches.extend(bench(kind).await.map(|bench| (kind, bench)));
     }
     for (_, bench) in &benches {

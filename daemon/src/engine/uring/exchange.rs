@@ -8,32 +8,23 @@
 use super::pipes::Pipes;
 use super::residency::Residency;
 use super::ring::Buffer;
-use crate::engine::limits::{
-    Admitted, IDLE_LIMIT, REFUSAL_LIMIT, REFUSED_INPUT_BYTES, SEND_LIMIT, SEND_STEP_BYTES,
-};
+pub(super) use super::sending::Carrier;
+use super::sending::{Body, Sending, Step};
+use crate::engine::limits::{Admitted, IDLE_LIMIT, REFUSAL_LIMIT, REFUSED_INPUT_BYTES, SEND_LIMIT};
 use crate::engine::{Answer, Lines, Service};
 use crate::peer::Request;
 use crate::peer::request::{self, MAX_HEAD_BYTES, Parsed};
-use crate::pipe::Pipe;
 use crate::store::BlobFile;
 use nix::errno::Errno;
-use nix::sys::sendfile::sendfile;
-use nix::sys::socket::{MsgFlags, send};
 use socket2::SockRef;
 use std::io::Read;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Answers from this size on are corked: fewer, fuller segments. Below, the extra call costs more.
 const CORK_BYTES: u64 = 256 << 10;
-
-/// Steps from this size on go through a pipe, if there is one.
-const PIPED_BYTES: u64 = 256 << 10;
-/// Bytes put into a pipe at once by the ring.
-const MAX_FILL_BYTES: u64 = 512 << 10;
 
 /// What an exchange waits for.
 pub(super) enum Need {
@@ -51,6 +42,11 @@ pub(super) enum Need {
         offset: u64,
         bytes: u64,
     },
+    /// That the socket takes bytes of the blob by reference to a mapping.
+    SendMapped {
+        range: Range<u64>,
+        more: bool,
+    },
     /// Somebody else sends the rest, and closes.
     HandOver {
         head: Vec<u8>,
@@ -66,6 +62,8 @@ pub(super) struct Turn<'a> {
     pub(super) service: &'a dyn Service,
     pub(super) residency: &'a mut Residency,
     pub(super) pipes: &'a mut Pipes,
+    /// Bytes may go by reference to a mapping.
+    pub(super) mapped: bool,
     /// Where requests are read to.
     pub(super) scratch: &'a mut [u8],
     /// The memory of a carrier that is a buffer.
@@ -88,42 +86,26 @@ pub(super) struct Exchange {
     stage: Stage,
     carrier: Option<Carrier>,
     may_cork: bool,
+    /// Something may have arrived that was not read.
+    unread: bool,
+}
+
+/// A connection between two requests, as it leaves the ring.
+pub(super) struct Leftover {
+    pub(super) socket: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) admitted: Admitted,
+    /// Read and not answered.
+    pub(super) received: Vec<u8>,
 }
 
 enum Stage {
-    Reading {
-        look: bool,
-    },
+    Reading,
     Asking,
     Sending(Sending),
     /// Answered with a refusal: reads on for a moment, so that closing does not reset the connection.
     Refused {
         left: u64,
-    },
-}
-
-struct Sending {
-    head: Vec<u8>,
-    head_sent: usize,
-    body: Option<Body>,
-    refuses: bool,
-}
-
-struct Body {
-    blob: Arc<BlobFile>,
-    /// Not yet sent, nor in the carrier.
-    rest: Range<u64>,
-    corked: bool,
-}
-
-/// What takes bytes from the file when they may have to be waited for.
-pub(super) enum Carrier {
-    Pipe(Pipe),
-    /// `sent..filled` of the buffer are still to be sent.
-    Buffer {
-        buffer: Buffer,
-        sent: usize,
-        filled: usize,
     },
 }
 
@@ -134,7 +116,7 @@ impl Exchange {
         let _ = options.set_tcp_nodelay(true);
         // BBR paces by itself; corked it was measured at half its speed.
         let may_cork = options.tcp_congestion().is_ok_and(|name| !name.starts_with(b"bbr"));
-        let (deadline, stage) = (Some(now + IDLE_LIMIT), Stage::Reading { look: true });
+        let (deadline, stage) = (Some(now + IDLE_LIMIT), Stage::Reading);
         let (received, carrier, last, unreported, granted) = (Vec::new(), None, false, 0, 0);
         Self {
             socket,
@@ -148,6 +130,7 @@ impl Exchange {
             stage,
             carrier,
             may_cork,
+            unread: true,
         }
     }
 
@@ -157,7 +140,7 @@ impl Exchange {
             Answer::Text(bytes) => (bytes, None),
             Answer::Slice { head, blob, range } => {
                 let corked = self.may_cork && range.end - range.start >= CORK_BYTES && self.cork(true);
-                (head, Some(Body { blob, rest: range, corked }))
+                (head, Some(Body { blob, rest: range, corked, mappable: true }))
             }
             Answer::Feed { head, lines } => return Some(Need::HandOver { head, lines }),
         };
@@ -166,28 +149,40 @@ impl Exchange {
         None
     }
 
+    /// For somebody else to go on with; `None` in the middle of an answer.
+    pub(super) fn leave(self) -> Option<Leftover> {
+        let Self { socket, peer, admitted, received, stage, .. } = self;
+        matches!(stage, Stage::Reading).then_some(Leftover { socket, peer, admitted, received })
+    }
+
+    /// Hangs up, and keeps file and carrier for ever.
+    pub(super) fn abandon(self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        std::mem::forget((self.stage, self.carrier));
+    }
+
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Reading { .. }) && self.received.is_empty()
+        matches!(self.stage, Stage::Reading) && self.received.is_empty()
     }
 
-    /// It was told that it may read.
-    pub(super) fn look(&mut self) {
-        if let Stage::Reading { look } = &mut self.stage {
-            *look = true;
-        }
+    /// Something arrived. True: it was waiting for that.
+    pub(super) fn arrived(&mut self) -> bool {
+        self.unread = true;
+        matches!(self.stage, Stage::Reading | Stage::Refused { .. })
     }
 
-    /// Goes on as far as it gets.
-    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) -> Need {
-        let mut budget = SEND_STEP_BYTES;
+    /// Goes on as far as it gets; `budget` is what is left of the bytes of its turn.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>, budget: &mut u64) -> Need {
         loop {
             let need = match &self.stage {
                 // Nobody runs one that waits for an answer.
                 Stage::Asking => return Need::Close,
-                Stage::Reading { .. } => self.read(turn),
+                Stage::Reading => self.read(turn),
                 Stage::Refused { .. } => self.discard(turn.scratch),
-                Stage::Sending(_) if budget == 0 => Some(Need::Turn),
-                Stage::Sending(_) => self.send(turn, &mut budget),
+                Stage::Sending(sending) if *budget == 0 && !sending.is_done(self.carrier.as_ref()) => {
+                    Some(Need::Turn)
+                }
+                Stage::Sending(_) => self.send(turn, budget),
             };
             if let Some(need) = need {
                 return need;
@@ -215,21 +210,24 @@ impl Exchange {
             }
             Ok(Parsed::Partial) => {}
         }
-        let Stage::Reading { look: look @ true } = &mut self.stage else { return Some(Need::Readable) };
-        *look = false;
+        if !self.unread {
+            return Some(Need::Readable);
+        }
         let room = MAX_HEAD_BYTES.max(self.received.len() + 1) - self.received.len();
         let scratch = &mut turn.scratch[..room.min(MAX_HEAD_BYTES)];
         match self.socket.read(scratch) {
             Ok(0) => Some(Need::Close),
             Ok(read) => {
+                // Less than there was room for is all there was; what comes later is told.
+                self.unread = read == scratch.len();
                 self.received.extend_from_slice(&scratch[..read]);
                 None
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(Need::Readable),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                self.look();
-                None
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                self.unread = false;
+                Some(Need::Readable)
             }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => None,
             Err(_) => Some(Need::Close),
         }
     }
@@ -272,8 +270,9 @@ impl Exchange {
                 self.unreported += bytes;
                 if in_body {
                     self.granted = self.granted.saturating_sub(bytes);
+                    // The head is not counted: a piece of one step would otherwise leave a tail for another turn.
+                    *budget = budget.saturating_sub(bytes);
                 }
-                *budget = budget.saturating_sub(bytes);
                 None
             }
             Ok(Step::Done) => self.sent(turn.now),
@@ -302,7 +301,7 @@ impl Exchange {
             return Some(Need::Close);
         }
         self.deadline = Some(now + IDLE_LIMIT);
-        self.stage = Stage::Reading { look: false };
+        self.stage = Stage::Reading;
         None
     }
 
@@ -353,9 +352,44 @@ impl Exchange {
         got > 0 || matches!(-result, INTERRUPTED | TRY_AGAIN)
     }
 
-    /// A carrier it has no more use for.
-    pub(super) fn spare_carrier(&mut self) -> Option<Carrier> {
-        if self.body().is_some() { None } else { self.carrier.take() }
+    /// The blob it sends from.
+    pub(super) fn blob(&self) -> Option<&Arc<BlobFile>> {
+        match &self.stage {
+            Stage::Sending(Sending { body: Some(body), .. }) => Some(&body.blob),
+            _ => None,
+        }
+    }
+
+    /// A send from a mapping ended; `None`: it is its turn again.
+    pub(super) fn sent_mapped(&mut self, result: i32, now: Instant) -> Option<Need> {
+        self.deadline = Some(now + SEND_LIMIT);
+        let Some(body) = self.body() else { return Some(Need::Close) };
+        if let Ok(bytes @ 1..) = u64::try_from(result) {
+            body.rest.start += bytes;
+            self.unreported += bytes;
+            self.granted = self.granted.saturating_sub(bytes);
+            return None;
+        }
+        match Errno::from_raw(-result) {
+            Errno::EAGAIN => Some(Need::Writable),
+            Errno::EINTR => None,
+            // More than this user may pin, or an address family that has none of it: this answer goes by splice.
+            Errno::ENOMEM | Errno::ENOBUFS | Errno::EOPNOTSUPP | Errno::EINVAL => {
+                body.mappable = false;
+                None
+            }
+            // The peer is gone, or (`EFAULT`) the file is shorter than it was.
+            _ => Some(Need::Close),
+        }
+    }
+
+    /// A carrier it has no use for now: others may need it before its next turn.
+    pub(super) fn spare_carrier(&mut self, need: &Need) -> Option<Carrier> {
+        let waits = matches!(need, Need::Turn | Need::Writable | Need::Until(_));
+        if self.body().is_none() {
+            return self.carrier.take();
+        }
+        self.carrier.take_if(|carrier| waits && matches!(carrier, Carrier::Pipe(pipe) if pipe.held() == 0))
     }
 
     /// Takes the carrier away; the bytes in it are fetched from the file again.
@@ -370,112 +404,3 @@ impl Exchange {
 
 const INTERRUPTED: i32 = Errno::EINTR as i32;
 const TRY_AGAIN: i32 = Errno::EAGAIN as i32;
-
-enum Step {
-    Sent(u64),
-    Done,
-    Need(Need),
-}
-
-impl Sending {
-    fn send_head(&mut self, socket: &TcpStream) -> Result<Step, Errno> {
-        let sent = send_bytes(socket, &self.head[self.head_sent..], self.body.is_some())?;
-        self.head_sent += sent;
-        Ok(Step::Sent(sent as u64))
-    }
-}
-
-impl Body {
-    /// Bytes not sent, in the carrier or not.
-    fn left(&self, carrier: Option<&Carrier>) -> u64 {
-        self.rest.end - self.rest.start + carrier.map_or(0, |carrier| carrier.held() as u64)
-    }
-
-    fn send(
-        &mut self,
-        socket: &TcpStream,
-        carrier: &mut Option<Carrier>,
-        turn: &mut Turn<'_>,
-        budget: u64,
-    ) -> Result<Step, Errno> {
-        if let Some(carrier) = carrier.as_mut().filter(|carrier| carrier.held() > 0) {
-            return carrier.drain(socket, turn.memory, !self.rest.is_empty());
-        }
-        if self.rest.is_empty() {
-            return Ok(Step::Done);
-        }
-        let bytes = (self.rest.end - self.rest.start).min(budget);
-        let next = self.rest.start..self.rest.start + bytes;
-        if turn.residency.is_resident(&self.blob, next, turn.now) {
-            if carrier.is_none() && bytes >= PIPED_BYTES {
-                // Without one it goes all the same, in smaller steps.
-                *carrier = turn.pipes.take().ok().flatten().map(Carrier::Pipe);
-            }
-            return match carrier {
-                Some(Carrier::Pipe(pipe)) => self.fill_resident(pipe, bytes),
-                _ => self.send_resident(socket, bytes),
-            };
-        }
-        Ok(Step::Need(match carrier {
-            None => Need::Carrier,
-            Some(carrier) => Need::Fill { offset: self.rest.start, bytes: bytes.min(carrier.room()) },
-        }))
-    }
-
-    /// One long step through a pipe of ours, where `sendfile` takes many of 64 KiB.
-    fn fill_resident(&mut self, pipe: &mut Pipe, bytes: u64) -> Result<Step, Errno> {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(pipe.capacity());
-        let filled = pipe.fill_from_file(self.blob.file(), self.rest.start, bytes)?;
-        if filled == 0 {
-            return Err(Errno::ENODATA);
-        }
-        self.rest.start += filled as u64;
-        Ok(Step::Sent(0))
-    }
-
-    fn send_resident(&mut self, socket: &TcpStream, bytes: u64) -> Result<Step, Errno> {
-        let mut position = i64::try_from(self.rest.start).map_err(|_| Errno::EFBIG)?;
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let sent = sendfile(socket, self.blob.file(), Some(&mut position), bytes)?;
-        if sent == 0 {
-            return Err(Errno::ENODATA);
-        }
-        self.rest.start += sent as u64;
-        Ok(Step::Sent(sent as u64))
-    }
-}
-
-impl Carrier {
-    pub(super) fn held(&self) -> usize {
-        match self {
-            Self::Pipe(pipe) => pipe.held(),
-            Self::Buffer { sent, filled, .. } => filled - sent,
-        }
-    }
-
-    fn room(&self) -> u64 {
-        match self {
-            // A range that is not aligned takes a page more than its bytes.
-            Self::Pipe(pipe) => (pipe.capacity() as u64 / 2).clamp(1, MAX_FILL_BYTES),
-            Self::Buffer { .. } => super::ring::Buffers::BUFFER_BYTES as u64,
-        }
-    }
-
-    fn drain(&mut self, socket: &TcpStream, memory: &[u8], more: bool) -> Result<Step, Errno> {
-        let drained = match self {
-            Self::Pipe(pipe) => pipe.drain_to_socket(socket, more)?,
-            Self::Buffer { sent, filled, .. } => {
-                let drained = send_bytes(socket, &memory[*sent..*filled], more)?;
-                *sent += drained;
-                drained
-            }
-        };
-        Ok(Step::Sent(drained as u64))
-    }
-}
-
-/// Sends what fits; with `more`, the kernel waits for it before it sends a segment that is not full.
-fn send_bytes(socket: &TcpStream, bytes: &[u8], more: bool) -> Result<usize, Errno> {
-    let more = if more { MsgFlags::from_bits_retain(nix::libc::MSG_MORE) } else { MsgFlags::empty() };
-    send(socket.as_raw_fd(), bytes, more | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
-}

@@ -25,6 +25,17 @@ pub(super) enum Letter {
     Drain,
     /// Ends now.
     Stop,
+    /// Takes the ring away from under the worker, or makes it panic.
+    #[cfg(test)]
+    Sabotage(Sabotage),
+}
+
+/// How a test breaks a worker.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) enum Sabotage {
+    Ring,
+    Panic,
 }
 
 /// The sending side; clones send to the same worker.
@@ -41,12 +52,11 @@ pub(super) struct Inbox {
 }
 
 impl Mailbox {
-    /// False: the worker has ended.
-    pub(super) fn send(&self, letter: Letter) -> bool {
-        let sent = self.letters.send(letter).is_ok();
+    /// Sends it; where the worker has ended, nobody reads it.
+    pub(super) fn send(&self, letter: Letter) {
+        let _ = self.letters.send(letter);
         // Fails only when the count is at its end, and then the worker is being woken already.
         let _ = self.event.write(1);
-        sent
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::exchange::Exchange;
 use super::mailbox::{Letter, Mailbox};
+use super::standing::Standing;
 use crate::engine::{Answer, Lines, Service, drained, feed};
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Outside {
     pub(super) service: Arc<dyn Service>,
     pub(super) runtime: Handle,
+    pub(super) standing: Standing,
     pub(super) tasks: TaskTracker,
     pub(super) cancel: CancellationToken,
 }

@@ -8,23 +8,29 @@
 
 #![expect(unsafe_code, reason = "submission entries and the cachestat system call have no safe interface")]
 
+use super::zero_copy::ZeroCopy;
+use crate::store::BlobFile;
 use io_uring::register::{Probe, Restriction};
 use io_uring::types::{Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::poll::PollFlags;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Submission entries: more than connections that can want something between two submissions would
 /// only make the ring submit in between.
 const ENTRIES: u32 = 256;
-/// Completion entries: two operations for every connection there may be, and a reserve.
+/// Completion entries: three operations for every connection there may be, and the sends from mappings.
 const COMPLETIONS: u32 = 4096;
 /// Kernel threads of this ring. They only ever wait for the disk.
 const MAX_WORKERS: u32 = 8;
+/// `IORING_SEND_ZC_REPORT_USAGE` of <linux/io_uring.h>: a notification tells whether the kernel copied. Since Linux 6.2.
+const REPORT_USAGE: u16 = 1 << 3;
 /// `cachestat(2)`, since Linux 6.5; the same number on every architecture.
 const SYS_CACHESTAT: i64 = 451;
 
@@ -47,12 +53,18 @@ pub(super) struct Token {
 pub(super) enum What {
     /// Another thread has put something into the inbox.
     Woken,
-    /// The socket is ready (or broken, which the next call on it will tell).
+    /// Something arrived at the socket (or it broke, which the next call on it will tell).
+    Arrived,
+    /// The socket takes more (or is broken).
     Ready,
     /// Bytes of a file arrived in a pipe or a buffer.
     Filled,
     /// A cancellation was carried out.
     Cancelled,
+    /// The socket took bytes of a mapping, or will not.
+    Sent,
+    /// In the kernel's hands alone: a send from a mapping, by its number.
+    Mapped,
 }
 
 /// An operation that ended.
@@ -61,13 +73,25 @@ pub(super) struct Completion {
     pub(super) token: Token,
     /// Not negative: what it says; negative: `-errno`.
     pub(super) result: i32,
+    /// It will complete again.
+    pub(super) more: bool,
     /// The buffer that was filled.
     pub(super) buffer: Option<Buffer>,
+}
+
+/// How bytes get through a ring beside by descriptor.
+pub(super) enum Way {
+    Descriptors,
+    Buffers(Buffers),
+    Mappings(ZeroCopy),
 }
 
 pub(super) struct Ring {
     ring: IoUring,
     buffers: Option<Buffers>,
+    zero_copy: Option<ZeroCopy>,
+    /// Why there are no zero-copy sends any more; until it is asked for.
+    off: Option<String>,
 }
 
 impl Ring {
@@ -75,7 +99,7 @@ impl Ring {
     ///
     /// # Errors
     /// In words: what the kernel refuses, and the likely reason.
-    pub(super) fn new(buffers: Option<Buffers>) -> Result<Self, String> {
+    pub(super) fn new(way: Way) -> Result<Self, String> {
         let ring = build().map_err(|error| refusal(&error))?;
         let submitter = ring.submitter();
         let mut probe = Probe::new();
@@ -83,17 +107,33 @@ impl Ring {
         if let Some((_, name)) = USED.iter().find(|(code, _)| !probe.is_supported(*code)) {
             return Err(format!("the kernel is too old: its io_uring has no {name}"));
         }
+        let (buffers, mut zero_copy) = match way {
+            Way::Descriptors => (None, None),
+            Way::Buffers(buffers) => (Some(buffers), None),
+            Way::Mappings(zero_copy) => (None, Some(zero_copy)),
+        };
+        let off = zero_copy.take_if(|_| !probe.is_supported(opcode::SendZc::CODE));
+        let off = off.map(|_| "the kernel is too old: its io_uring has no SEND_ZC".to_owned());
         if let Some(buffers) = &buffers {
             buffers.register(&ring).map_err(|error| format!("register buffers with io_uring: {error}"))?;
         }
         // Older kernels start as many threads as they like; nothing else depends on it.
         let _ = submitter.register_iowq_max_workers(&mut [MAX_WORKERS; 2]);
-        let mut allowed = USED.map(|(code, _)| Restriction::sqe_op(code));
+        let zero_copy_alone = zero_copy.as_ref().map(|_| opcode::SendZc::CODE);
+        let allowed = USED.iter().map(|(code, _)| *code).chain(zero_copy_alone);
+        let mut allowed: Vec<Restriction> = allowed.map(Restriction::sqe_op).collect();
         submitter
             .register_restrictions(&mut allowed)
             .and_then(|()| submitter.register_enable_rings())
             .map_err(|error| format!("restrict io_uring: {error}"))?;
-        Ok(Self { ring, buffers })
+        Ok(Self { ring, buffers, zero_copy, off })
+    }
+
+    /// Completes whenever something more arrives at `socket`, until it is cancelled or says that it was the last time:
+    /// nothing has to be armed again for every request, and peers come up in the order in which they asked.
+    pub(super) fn watch(&mut self, socket: BorrowedFd<'_>, token: Token) {
+        let events = u32::from(PollFlags::POLLIN.bits().cast_unsigned());
+        self.push(opcode::PollAdd::new(Fd(socket.as_raw_fd()), events).multi(true).build(), token);
     }
 
     /// Completes once when `socket` is readable or writable.
@@ -130,6 +170,55 @@ impl Ring {
         self.push(entry.build(), token);
     }
 
+    /// Sends up to `bytes` of `blob` from `offset`, by reference to a mapping of it; `token` ends when the socket took them.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub(super) fn send_mapped(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        (blob, range, more): (&Arc<BlobFile>, Range<u64>, bool),
+        token: Token,
+    ) -> io::Result<()> {
+        let Some(zero_copy) = &mut self.zero_copy else { return Err(io::ErrorKind::Unsupported.into()) };
+        if range.end > blob.geometry().size() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let bytes = u32::try_from(range.end - range.start).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let offset = usize::try_from(range.start).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (number, start) = zero_copy.begin(blob, offset, token)?;
+        let flags = nix::libc::MSG_NOSIGNAL | if more { nix::libc::MSG_MORE } else { 0 };
+        let entry = opcode::SendZc::new(Fd(socket.as_raw_fd()), start, bytes);
+        let entry = entry.flags(flags).zc_flags(REPORT_USAGE).build();
+        self.push(entry, Token { slot: number, life: 0, what: What::Mapped });
+        Ok(())
+    }
+
+    /// Whether [`Self::send_mapped`] may be used now.
+    pub(super) fn can_send_mapped(&self) -> bool {
+        self.zero_copy.as_ref().is_some_and(ZeroCopy::is_ready)
+    }
+
+    /// No sends from mappings from now on.
+    pub(super) fn stop_mapping(&mut self, why: String) {
+        if let Some(zero_copy) = &mut self.zero_copy {
+            zero_copy.turn_off();
+        }
+        self.off = Some(why);
+    }
+
+    /// Why sends from mappings have stopped, once.
+    pub(super) fn mapping_stopped(&mut self) -> Option<String> {
+        self.off.take()
+    }
+
+    /// Lets go of what is not needed any more.
+    pub(super) fn tick(&mut self) {
+        if let Some(zero_copy) = &mut self.zero_copy {
+            zero_copy.tick();
+        }
+    }
+
     pub(super) fn buffers(&self) -> Option<&Buffers> {
         self.buffers.as_ref()
     }
@@ -162,20 +251,42 @@ impl Ring {
             Err(error) if matches!(error.raw_os_error(), Some(ETIME | EINTR | EBUSY | EAGAIN)) => {}
             Err(error) => return Err(error),
         }
-        let buffers = &mut self.buffers;
+        let (buffers, zero_copy, off) = (&mut self.buffers, &mut self.zero_copy, &mut self.off);
         ended.extend(self.ring.completion().filter_map(|entry| {
-            let token = Token::unpack(entry.user_data())?;
+            let mut token = Token::unpack(entry.user_data())?;
+            if token.what == What::Mapped {
+                let zero_copy = zero_copy.as_mut()?;
+                if cqueue::notif(entry.flags()) {
+                    *off = zero_copy.notified(token.slot, entry.result()).or(off.take());
+                    return None;
+                }
+                if entry.result() == -EINVAL {
+                    *off = zero_copy.refused().or(off.take());
+                }
+                token = zero_copy.ended(token.slot, cqueue::more(entry.flags()))?;
+            }
             let buffer = buffers.as_mut().and_then(|buffers| buffers.filling.remove(&entry.user_data()));
-            Some(Completion { token, result: entry.result(), buffer })
+            let more = cqueue::more(entry.flags());
+            Some(Completion { token, result: entry.result(), more, buffer })
         }));
         Ok(())
+    }
+
+    /// Puts something else behind the ring's descriptor: the kernel refuses it from now on.
+    #[cfg(test)]
+    pub(super) fn take_away(&mut self) {
+        let other = nix::sys::eventfd::EventFd::new().expect("an eventfd");
+        // SAFETY: both descriptors are open; the ring's is closed by the ring alone, whatever is behind it.
+        let result = unsafe { nix::libc::dup2(other.as_fd().as_raw_fd(), self.ring.as_raw_fd()) };
+        assert_eq!(result, self.ring.as_raw_fd());
     }
 
     fn push(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.pack());
         loop {
-            // SAFETY: the only entries with a pointer are reads into `Buffers`, which outlive the ring; nobody
-            // else has the buffer until the read has completed, since the ring keeps its handle. Descriptors are looked up by the kernel: a closed one fails, it corrupts nothing.
+            // SAFETY: the only entries with a pointer are reads into `Buffers`, which outlive the ring (nobody else has
+            // the buffer until the read has completed, since the ring keeps its handle), and sends from mappings,
+            // which `ZeroCopy` keeps for as long as the kernel may look at them. Descriptors are looked up by the kernel: a closed one fails, it corrupts nothing.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -186,6 +297,7 @@ impl Ring {
 }
 
 const ETIME: i32 = nix::errno::Errno::ETIME as i32;
+const EINVAL: i32 = nix::errno::Errno::EINVAL as i32;
 const EINTR: i32 = nix::errno::Errno::EINTR as i32;
 const EBUSY: i32 = nix::errno::Errno::EBUSY as i32;
 const EAGAIN: i32 = nix::errno::Errno::EAGAIN as i32;
@@ -235,9 +347,12 @@ impl Token {
     fn unpack(packed: u64) -> Option<Self> {
         let what = match packed & 0xff {
             0 => What::Woken,
-            1 => What::Ready,
-            2 => What::Filled,
-            3 => What::Cancelled,
+            1 => What::Arrived,
+            2 => What::Ready,
+            3 => What::Filled,
+            4 => What::Cancelled,
+            5 => What::Sent,
+            6 => What::Mapped,
             _ => return None,
         };
         let life = u32::try_from(packed >> 8 & u64::from(u32::MAX)).ok()?;
@@ -337,8 +452,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_survives_the_kernel(slot in 0u32..1 << 24, life: u32, what in 0u8..4) {
-            let what = [What::Woken, What::Ready, What::Filled, What::Cancelled][usize::from(what)];
+        fn a_token_survives_the_kernel(slot in 0u32..1 << 24, life: u32, what in 0u8..7) {
+            let what = [What::Woken, What::Arrived, What::Ready, What::Filled, What::Cancelled, What::Sent, What::Mapped]
+                [usize::from(what)];
             let token = Token { slot, life, what };
             prop_assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -1,7 +1,7 @@
 //! Where exchanges live, and which operation each waits for.
 //!
-//! Invariant: a slot is given to somebody else only after every operation started for it has ended, and
-//! each life of a slot has a number of its own.
+//! Invariant: a slot is given to somebody else only after the operation started for it has ended. Its watch may end
+//! later: each life of a slot has a number of its own, and what is told to a former one is not heard.
 
 use super::exchange::Exchange;
 use super::ring::{Token, What};
@@ -16,7 +16,7 @@ pub(super) struct Slots {
 struct Slot {
     life: u32,
     exchange: Option<Exchange>,
-    /// The operation under way; the only one there is.
+    /// The operation under way, beside the watch; the only one there is.
     pending: Option<What>,
     closing: bool,
 }
@@ -78,6 +78,21 @@ impl Slots {
         if let Some(place) = self.slots.get_mut(slot as usize) {
             place.closing = true;
         }
+    }
+
+    /// Takes everybody out whose operations may end unseen: the ring is gone. What a fill under way uses is never
+    /// closed, since the kernel may still look its descriptors up.
+    pub(super) fn leave(&mut self) -> Vec<Exchange> {
+        let mut left = Vec::new();
+        for Slot { exchange, pending, closing, .. } in self.slots.drain(..) {
+            match exchange {
+                Some(exchange) if pending == Some(What::Filled) => exchange.abandon(),
+                Some(exchange) if !closing => left.push(exchange),
+                _ => {}
+            }
+        }
+        self.free.clear();
+        left
     }
 
     /// Takes an exchange without operations out.

@@ -5,21 +5,28 @@
 //!
 //! Invariant: a slot is queued at most once.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     peers: VecDeque<IpAddr>,
     slots: HashMap<IpAddr, VecDeque<u32>>,
-    queued: BTreeSet<u32>,
+    /// By slot.
+    queued: Vec<bool>,
+    count: usize,
 }
 
 impl Turns {
     pub(super) fn push(&mut self, peer: IpAddr, slot: u32) {
-        if !self.queued.insert(slot) {
+        let place = slot as usize;
+        if self.queued.len() <= place {
+            self.queued.resize(place + 1, false);
+        }
+        if std::mem::replace(&mut self.queued[place], true) {
             return;
         }
+        self.count += 1;
         let slots = self.slots.entry(peer).or_default();
         if slots.is_empty() {
             self.peers.push_back(peer);
@@ -36,12 +43,13 @@ impl Turns {
         } else {
             self.peers.push_back(peer);
         }
-        self.queued.remove(&slot);
+        self.queued[slot as usize] = false;
+        self.count -= 1;
         Some(slot)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.queued.len()
+        self.count
     }
 }
 

@@ -5,7 +5,10 @@
 //!
 //! Invariant: a panic while an exchange is worked on ends that exchange, not the thread.
 
+pub(super) use super::exchange::Leftover;
 use super::exchange::{Carrier, Exchange, Need, Turn};
+#[cfg(test)]
+use super::mailbox::Sabotage;
 use super::mailbox::{Inbox, Letter};
 use super::outside::Outside;
 use super::pipes::Pipes;
@@ -15,13 +18,15 @@ use super::sleepers::Sleepers;
 use super::slots::Slots;
 use super::turns::Turns;
 use crate::engine::Answer;
-use crate::engine::limits::DRAIN_LIMIT;
+use crate::engine::limits::{DRAIN_LIMIT, SEND_STEP_BYTES};
 use crate::peer::Request;
 use crate::peer::request::MAX_HEAD_BYTES;
 use futures::future::BoxFuture;
 use nix::poll::PollFlags;
 use std::collections::VecDeque;
+use std::io;
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -62,17 +67,18 @@ impl Worker {
         Self { outside, ring, inbox, slots, turns, pipes, residency, needy, sleepers, scratch, now, draining }
     }
 
-    /// Runs until it is told to end and everything has.
-    pub(super) fn run(mut self) {
-        let runtime = self.outside.runtime.clone();
-        let _context = runtime.enter();
+    /// Runs until it is told to end and everything has. Within a runtime.
+    ///
+    /// # Errors
+    /// The ring is of no more use; see [`Self::leave`].
+    pub(super) fn run(&mut self) -> io::Result<()> {
         self.await_letters();
         let (mut ended, mut next_tick) = (Vec::new(), self.now + TICK);
         loop {
             let limit = if self.turns.len() > 0 { None } else { Some(self.sleepers.within(TICK)) };
-            if let Err(error) = self.ring.turn(limit, &mut ended) {
-                tracing::error!(%error, "the ring of the serving engine failed; its connections are closed");
-                return;
+            self.ring.turn(limit, &mut ended)?;
+            if let Some(why) = self.ring.mapping_stopped() {
+                self.outside.standing.zero_copy_off(&why);
             }
             self.now = Instant::now();
             for completion in ended.drain(..) {
@@ -91,16 +97,29 @@ impl Worker {
                 self.tick();
             }
             if self.draining.is_some() && self.slots.len() == 0 {
-                return;
+                return Ok(());
             }
         }
+    }
+
+    /// Ends, and leaves the connections that somebody else can go on with; the others are closed.
+    pub(super) fn leave(self) -> Vec<Leftover> {
+        let Self { ring, inbox, mut slots, .. } = self;
+        drop(ring);
+        let mut left: Vec<Leftover> = slots.leave().into_iter().filter_map(Exchange::leave).collect();
+        while let Ok(letter) = inbox.letters.try_recv() {
+            if let Letter::Adopt { socket, peer, admitted } = letter {
+                left.push(Leftover { socket, peer, admitted, received: Vec::new() });
+            }
+        }
+        left
     }
 
     fn await_letters(&mut self) {
         self.ring.poll(self.inbox.event.as_fd(), PollFlags::POLLIN, OWN);
     }
 
-    fn completed(&mut self, Completion { token, result, buffer }: Completion) {
+    fn completed(&mut self, Completion { token, result, more, buffer }: Completion) {
         match token.what {
             What::Woken => {
                 self.inbox.quieten();
@@ -109,8 +128,9 @@ impl Worker {
                     self.read(letter);
                 }
             }
-            What::Cancelled => {}
-            What::Ready | What::Filled => {
+            What::Cancelled | What::Mapped => {}
+            What::Arrived => self.arrived(token, result, more),
+            What::Ready | What::Filled | What::Sent => {
                 if !self.slots.is_current(token.slot, token.life) {
                     return self.take_back(buffer.map(|buffer| Carrier::Buffer {
                         buffer,
@@ -121,6 +141,31 @@ impl Worker {
                 let closing = self.slots.ended(token.slot);
                 self.resume(token, result, buffer, closing);
             }
+        }
+    }
+
+    /// Watches what arrives at an exchange's socket from now on.
+    fn watch(&mut self, slot: u32) {
+        let token = self.slots.token(slot, What::Arrived);
+        if let Some(exchange) = self.slots.get(slot) {
+            self.ring.watch(exchange.socket.as_fd(), token);
+        }
+    }
+
+    fn arrived(&mut self, token: Token, result: i32, more: bool) {
+        if !self.slots.is_current(token.slot, token.life) {
+            return;
+        }
+        match (more, result) {
+            (true, _) => {}
+            // It was the last time for want of room for completions.
+            (false, 0..) => self.watch(token.slot),
+            (false, _) => return self.close(token.slot),
+        }
+        let Some(exchange) = self.slots.get(token.slot) else { return };
+        if exchange.arrived() {
+            let peer = exchange.peer;
+            self.turns.push(peer, token.slot);
         }
     }
 
@@ -141,13 +186,13 @@ impl Worker {
             return self.remove(token.slot, token.what != What::Filled);
         }
         let Some(exchange) = self.slots.get(token.slot) else { return };
-        if token.what == What::Filled {
-            if !exchange.filled(result, buffer, self.now) {
-                tracing::debug!(peer = %exchange.peer, result, "a blob's file has no such bytes any more");
-                return self.close(token.slot);
+        if token.what == What::Sent {
+            if let Some(need) = exchange.sent_mapped(result, self.now) {
+                return self.meet(token.slot, need);
             }
-        } else {
-            exchange.look();
+        } else if token.what == What::Filled && !exchange.filled(result, buffer, self.now) {
+            tracing::debug!(peer = %exchange.peer, result, "a blob's file has no such bytes any more");
+            return self.close(token.slot);
         }
         let peer = exchange.peer;
         self.turns.push(peer, token.slot);
@@ -158,6 +203,7 @@ impl Worker {
             Letter::Adopt { .. } if self.draining.is_some() => {}
             Letter::Adopt { socket, peer, admitted } => {
                 let slot = self.slots.insert(Exchange::new(socket, peer, admitted, self.now));
+                self.watch(slot);
                 self.turns.push(peer, slot);
             }
             Letter::Answered { slot, life, answer } => {
@@ -181,6 +227,10 @@ impl Worker {
                     }
                 }
             }
+            #[cfg(test)]
+            Letter::Sabotage(Sabotage::Ring) => self.ring.take_away(),
+            #[cfg(test)]
+            Letter::Sabotage(Sabotage::Panic) => panic!("told to"),
             Letter::Stop => {
                 self.draining = Some(self.now);
                 self.slots.all().into_iter().for_each(|slot| self.close(slot));
@@ -196,18 +246,21 @@ impl Worker {
     }
 
     fn turn_of(&mut self, slot: u32) {
+        let mut budget = SEND_STEP_BYTES;
         for _ in 0..REQUESTS_PER_TURN {
             let Some(exchange) = self.slots.get(slot) else { return };
             let memory = exchange.buffer().zip(self.ring.buffers());
             let memory = memory.map_or(&[][..], |(buffer, buffers)| buffers.read(buffer));
             let (now, residency, scratch) = (self.now, &mut self.residency, &mut self.scratch[..]);
             let (pipes, service) = (&mut self.pipes, &*self.outside.service);
-            let need = exchange.advance(&mut Turn { now, service, residency, pipes, scratch, memory });
+            let mapped = self.ring.can_send_mapped();
+            let need = exchange
+                .advance(&mut Turn { now, service, residency, pipes, mapped, scratch, memory }, &mut budget);
             let sent = std::mem::take(&mut exchange.unreported);
             if sent > 0 {
                 self.outside.service.sent(exchange.peer, sent);
             }
-            let spare = exchange.spare_carrier();
+            let spare = exchange.spare_carrier(&need);
             self.take_back(spare);
             match need {
                 Need::Answer(request) => match self.ask(slot, request) {
@@ -250,14 +303,17 @@ impl Worker {
                 self.turns.push(peer, slot);
             }
             Need::Until(at) => self.sleepers.add(at, self.slots.token(slot, What::Ready)),
-            Need::Readable => self.poll(slot, PollFlags::POLLIN),
-            Need::Writable => self.poll(slot, PollFlags::POLLOUT),
+            // It is watched.
+            Need::Readable => {}
+            Need::Writable => self.poll(slot),
             Need::Carrier => {
                 self.needy.push_back(slot);
                 self.serve_needy();
             }
             Need::Fill { offset, bytes } => self.fill(slot, offset, bytes),
+            Need::SendMapped { range, more } => self.send_mapped(slot, range, more),
             Need::HandOver { head, lines } => {
+                self.ring.cancel(self.slots.token(slot, What::Arrived));
                 if let Some(exchange) = self.slots.remove(slot) {
                     self.outside.feed(exchange, head, lines);
                 }
@@ -267,11 +323,25 @@ impl Worker {
         }
     }
 
-    fn poll(&mut self, slot: u32, events: PollFlags) {
+    fn poll(&mut self, slot: u32) {
         let token = self.slots.token(slot, What::Ready);
         let Some(exchange) = self.slots.get(slot) else { return };
-        self.ring.poll(exchange.socket.as_fd(), events, token);
+        self.ring.poll(exchange.socket.as_fd(), PollFlags::POLLOUT, token);
         self.slots.started(slot, What::Ready);
+    }
+
+    fn send_mapped(&mut self, slot: u32, range: Range<u64>, more: bool) {
+        let token = self.slots.token(slot, What::Sent);
+        let Some(exchange) = self.slots.get(slot) else { return };
+        let Some(blob) = exchange.blob() else { return };
+        match self.ring.send_mapped(exchange.socket.as_fd(), (blob, range, more), token) {
+            Ok(()) => self.slots.started(slot, What::Sent),
+            Err(error) => {
+                let peer = exchange.peer;
+                self.ring.stop_mapping(format!("map a blob: {error}"));
+                self.turns.push(peer, slot);
+            }
+        }
     }
 
     fn fill(&mut self, slot: u32, offset: u64, bytes: u64) {
@@ -351,6 +421,7 @@ impl Worker {
         let Some(exchange) = self.slots.get(slot) else { return };
         // Closing the descriptor alone would send nothing while an operation holds the socket.
         let _ = exchange.socket.shutdown(Shutdown::Both);
+        self.ring.cancel(self.slots.token(slot, What::Arrived));
         match self.slots.pending(slot) {
             None => self.remove(slot, true),
             Some(what) => {
@@ -376,6 +447,7 @@ impl Worker {
 
     fn tick(&mut self) {
         self.residency.tick(self.now);
+        self.ring.tick();
         let cut = self.draining.is_some_and(|at| self.now >= at);
         for slot in self.slots.all() {
             let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= self.now);
