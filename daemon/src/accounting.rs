@@ -121,6 +121,7 @@ impl Accounting {
 }
 
 /// What comes from one far end, counted and limited: wait until [`Self::ready`], read, [`Self::count`].
+#[derive(Clone)]
 pub struct Inflow {
     accounting: Accounting,
     peer: IpAddr,
@@ -131,6 +132,12 @@ impl Inflow {
     /// Waits until the limit allows to read.
     pub async fn ready(&self) {
         self.accounting.ready_to_read(self.class).await;
+    }
+
+    /// Whether [`Self::ready`] would return at once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.accounting.inbound.of(self.class).is_none_or(Bucket::is_ready)
     }
 
     /// Counts what was read.

@@ -4,6 +4,7 @@
 //! Invariant: both backends hold the same limits by the same arithmetic ([`hawker_abi::clock`]); the end-to-end cases
 //! run the daemon on each.
 
+use super::netlink::LinkBytes;
 use hawker_abi::{Class, Counters, Limit, PeerAddr, PeerState};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +54,8 @@ pub(crate) enum Mode {
     Clock,
     /// The shared clock, by departure times that the `fq` queue keeps.
     Departure,
+    /// The twin's clock, asked before each write: for connections that the kernel paces no longer.
+    Grants,
 }
 
 /// What is wanted.
@@ -98,7 +101,7 @@ impl Grant {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope<'a> {
     All,
-    /// Only the state of these peers: cheap enough for many times a second.
+    /// The classes, and the state of these peers: cheap enough for many times a second.
     Peers(&'a [PeerAddr]),
 }
 
@@ -109,6 +112,14 @@ pub(crate) struct Reading {
     pub classes: [Counters; 4],
     pub flows: Vec<(PeerAddr, Class, Counters)>,
     pub peers: Vec<(PeerAddr, PeerState)>,
-    /// Everything the node sent and received by interface, the daemon's own included.
-    pub uplinks: Vec<(String, Counters)>,
+    /// All classes together as interfaces of software count: a packet that is yet to be segmented is one.
+    pub(super) whole: LinkBytes,
+}
+
+impl Reading {
+    /// All classes together, as frames on the wire.
+    pub(super) fn wire(&self) -> LinkBytes {
+        let all = self.classes.iter().fold(Counters::default(), |sum, class| sum.plus(*class));
+        LinkBytes { sent: all.tx_bytes, received: all.rx_bytes }
+    }
 }

@@ -48,6 +48,11 @@ impl Bucket {
         }
     }
 
+    /// Whether [`Self::ready`] would return at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.wait(Instant::now()).is_none()
+    }
+
     /// Counts what was read.
     pub(crate) fn charge(&self, bytes: u64) {
         self.charge_at(bytes, Instant::now());

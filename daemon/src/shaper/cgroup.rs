@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the groups made here, before the number of the process.
 const PREFIX: &str = "hawkerd-";
@@ -33,8 +34,10 @@ pub(super) enum CgroupError {
 pub(super) struct Cgroup {
     path: PathBuf,
     file: File,
-    /// Where the process was before, if the group was made here.
+    /// Where the process goes at the end.
     former: Option<PathBuf>,
+    /// It is not for this value to leave it.
+    left: AtomicBool,
 }
 
 impl Cgroup {
@@ -43,11 +46,8 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError`]
     pub(super) fn join() -> Result<Self, CgroupError> {
-        let mounts = read(Path::new("/proc/self/mounts"))?;
-        let own = read(Path::new("/proc/self/cgroup"))?;
-        let (mount, group) = (mount(&mounts).ok_or(CgroupError::NotMounted)?, group(&own)?);
-        let current = mount.join(group.trim_start_matches('/'));
-        if is_alone(&current, mount == current)? {
+        let (current, is_root) = (current()?, current_is_root()?);
+        if is_alone(&current, is_root)? {
             return Self::open(current, None);
         }
         remove_stale(&current);
@@ -62,9 +62,30 @@ impl Cgroup {
         }
     }
 
+    /// Joins the group of the daemon before, whose sockets are in it, to be left for `former`. Where that cannot be (another
+    /// container), it has its own as any other; `true`: the group is the same.
+    ///
+    /// # Errors
+    /// [`CgroupError`]
+    pub(super) fn follow(group: &Path, former: Option<PathBuf>) -> Result<(Self, bool), CgroupError> {
+        let current = current()?;
+        let joined = if group == current {
+            Ok(())
+        } else {
+            fs::write(group.join("cgroup.procs"), "0").map_err(failed("join", group))
+        };
+        match joined {
+            Ok(()) => Ok((Self::open(group.to_owned(), former.or(Some(current)))?, true)),
+            Err(error) => {
+                tracing::info!(%error, "a cgroup of its own");
+                Self::join().map(|own| (own, false))
+            }
+        }
+    }
+
     fn open(path: PathBuf, former: Option<PathBuf>) -> Result<Self, CgroupError> {
         let file = File::open(&path).map_err(failed("open", &path))?;
-        Ok(Self { path, file, former })
+        Ok(Self { path, file, former, left: AtomicBool::new(false) })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -74,16 +95,45 @@ impl Cgroup {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    pub(super) fn former(&self) -> Option<&Path> {
+        self.former.as_deref()
+    }
+
+    /// Another daemon, or another part of this process, is in the group now.
+    pub(super) fn leave_to_others(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let Some(former) = &self.former else { return };
-        let left = fs::write(former.join("cgroup.procs"), "0").and_then(|()| fs::remove_dir(&self.path));
+        if *former == self.path || self.left.load(Ordering::Relaxed) {
+            return;
+        }
+        let ours = self.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        let left = fs::write(former.join("cgroup.procs"), "0");
+        let left = left.and_then(|()| if ours { fs::remove_dir(&self.path) } else { Ok(()) });
         if let Err(error) = left {
             tracing::debug!(cgroup = %self.path.display(), %error, "leave and remove the daemon's cgroup");
         }
     }
+}
+
+/// The group this process is in.
+fn current() -> Result<PathBuf, CgroupError> {
+    let own = read(Path::new("/proc/self/cgroup"))?;
+    Ok(mounted()?.join(group(&own)?.trim_start_matches('/')))
+}
+
+fn current_is_root() -> Result<bool, CgroupError> {
+    Ok(mounted()? == current()?)
+}
+
+fn mounted() -> Result<PathBuf, CgroupError> {
+    let mounts = read(Path::new("/proc/self/mounts"))?;
+    mount(&mounts).ok_or(CgroupError::NotMounted)
 }
 
 fn make_and_join(path: &Path) -> Result<(), CgroupError> {

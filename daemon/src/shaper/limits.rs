@@ -28,6 +28,22 @@ impl Limits {
         self.total != 0 || self.default.rate != 0 || self.rules.iter().any(|rule| rule.limit.0 != 0)
     }
 
+    /// With no more than `total` in all; 0: as they are.
+    pub(super) fn within(&self, total: u64) -> Self {
+        let own = self.total;
+        let total = if total == 0 || own != 0 && own < total { own } else { total };
+        Self { total, ..self.clone() }
+    }
+
+    /// Each limit as a part of what it was.
+    pub(super) fn divided_by(mut self, parts: u64) -> Self {
+        // Where there is one there stays one: 0 is none.
+        let divided = |rate: u64| if rate == 0 { 0 } else { (rate / parts).max(1) };
+        (self.total, self.default.rate) = (divided(self.total), divided(self.default.rate));
+        self.rules.iter_mut().for_each(|rule| rule.limit.0 = divided(rule.limit.0));
+        self
+    }
+
     /// Whether the total has to be divided: without weights it is shared by connections.
     pub(super) fn divides(&self) -> bool {
         self.total != 0
@@ -84,5 +100,10 @@ mod tests {
         let orders = limits.orders([addr("10.9.9.9"), addr("192.168.0.1")].into_iter());
         assert_eq!(orders.peers.len(), 1, "the default needs no entry");
         assert!(limits.any() && !limits.divides());
+        assert!(limits.within(5).divides() && limits.within(0) == limits);
+        assert_eq!(limits.within(5).within(9).total, 5);
+        let parts = limits.within(64).divided_by(16);
+        let rates: Vec<u64> = parts.rules.iter().map(|rule| rule.limit.0).collect();
+        assert_eq!((parts.total, parts.default.rate, rates), (4, 1, vec![1, 0, 1]), "no limit stays none");
     }
 }

@@ -6,6 +6,7 @@
 //! Invariant: at most [`MAX_PEERS`] peers are remembered one by one; totals by class are complete.
 
 use super::backend::{Backend, BackendError, Direction, Grant, Orders, Reading, Scope};
+use super::netlink::LinkBytes;
 use crate::metrics::Metrics;
 use hawker_abi::clock::{self, BURST_NS, NANOS};
 use hawker_abi::{Class, Counters, PeerAddr, PeerState};
@@ -35,6 +36,14 @@ pub(crate) struct Portable {
 struct Counted {
     classes: [Counters; 4],
     flows: HashMap<(PeerAddr, Class), Counters>,
+}
+
+impl Counted {
+    fn classes(&self) -> Reading {
+        let all = self.classes.iter().fold(Counters::default(), |sum, class| sum.plus(*class));
+        let whole = LinkBytes { sent: all.tx_bytes, received: all.rx_bytes };
+        Reading { classes: self.classes, whole, ..Reading::default() }
+    }
 }
 
 #[derive(Default)]
@@ -109,13 +118,15 @@ impl Backend for Portable {
         let clocks = self.clocks.lock();
         if let Scope::Peers(peers) = scope {
             let state = |peer: &PeerAddr| Some((*peer, *clocks.peers.get(peer)?));
-            return Ok(Reading { peers: peers.iter().filter_map(state).collect(), ..Reading::default() });
+            let peers = peers.iter().filter_map(state).collect();
+            drop(clocks);
+            return Ok(Reading { peers, ..self.counted.lock().classes() });
         }
         let peers = clocks.peers.iter().map(|(peer, state)| (*peer, *state)).collect();
         drop(clocks);
         let counted = self.counted.lock();
         let flows = counted.flows.iter().map(|((peer, class), counters)| (*peer, *class, *counters));
-        Ok(Reading { classes: counted.classes, flows: flows.collect(), peers, uplinks: Vec::new() })
+        Ok(Reading { flows: flows.collect(), peers, ..counted.classes() })
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Invariant: figures are those of the moment of asking, not of the last regular reading.
 
-use super::Shaper;
 use super::totals::Peer;
-use crate::status::{ClassReport, PeerReport, ShaperReport, UplinkReport};
+use super::{Shaper, meter};
+use crate::status::{ClassReport, LimitReport, PeerReport, ShaperReport, UplinkReport};
 use hawker_abi::{Class, Counters, PeerAddr};
 use std::net::IpAddr;
 
@@ -12,28 +12,34 @@ impl Shaper {
     /// Mode, reason and totals; and every peer remembered.
     #[must_use]
     pub fn report(&self) -> (ShaperReport, Vec<PeerReport>) {
-        if let Err(error) = self.desk.read() {
+        let desk = &self.enforcer.desk;
+        if let Err(error) = desk.read() {
             tracing::warn!(%error, "read the counters for the status");
         }
-        let (info, totals) = (self.info(), self.desk.totals.lock());
+        let (capacity, capacity_from) =
+            meter::capacity(&self.enforcer).map_or((0, "unknown"), |(rate, source)| (rate, source.name()));
+        let (info, limits, totals) = (self.info(), self.enforcer.report(), desk.totals.lock());
         let classes = Class::ALL.map(|class| class_report(class, totals.class(class)));
-        let own = Class::ALL.iter().fold(Counters::default(), |sum, class| sum.plus(totals.class(*class)));
-        let uplinks = totals.uplinks().iter().map(|(name, all)| UplinkReport {
-            name: name.clone(),
-            sent_bytes: all.tx_bytes,
-            received_bytes: all.rx_bytes,
+        let (links, yielded) = (desk.links.lock(), desk.state.lock().yielded);
+        let (others_sent_bytes, others_received_bytes) = totals.others(&links).unwrap_or_default();
+        let uplinks = links.links().iter().map(|link| UplinkReport {
+            name: link.name.clone(),
+            sent_bytes: link.total.sent,
+            received_bytes: link.total.received,
         });
-        let uplinks: Vec<_> = uplinks.collect();
-        let sent: u64 = uplinks.iter().map(|uplink| uplink.sent_bytes).sum();
-        let received: u64 = uplinks.iter().map(|uplink| uplink.received_bytes).sum();
         let report = ShaperReport {
             mode: info.mode.to_owned(),
             reason: info.reason,
             classes: classes.into(),
-            others_sent_bytes: sent.saturating_sub(own.tx_bytes),
-            others_received_bytes: received.saturating_sub(own.rx_bytes),
-            uplinks,
+            others_sent_bytes,
+            others_received_bytes,
+            uplinks: uplinks.collect(),
+            uplink_capacity: LimitReport { bytes_per_second: capacity, from: capacity_from },
+            limits,
+            yield_limit: yielded.limit,
+            yield_capacity: yielded.capacity,
         };
+        drop(links);
         (report, totals.peers().map(|(addr, peer)| peer_report(*addr, peer)).collect())
     }
 }

@@ -4,9 +4,12 @@
 //! peers are remembered, those that were quiet longest go first.
 
 use super::backend::Reading;
+use super::links::Links;
+use super::netlink::LinkBytes;
 use hawker_abi::{Class, Counters, PeerAddr, PeerState};
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// Peers remembered one by one.
 const MAX_PEERS: usize = 16_384;
@@ -18,7 +21,9 @@ pub(super) struct Totals {
     readings: u64,
     classes: [Counters; 4],
     peers: HashMap<PeerAddr, Peer>,
-    uplinks: Vec<(String, Counters)>,
+    read_at: Option<Instant>,
+    whole: LinkBytes,
+    wire: LinkBytes,
 }
 
 /// One peer since the daemon started.
@@ -42,8 +47,10 @@ impl Peer {
 
 impl Totals {
     /// Takes a reading in; returns the growth by class.
-    pub(super) fn absorb(&mut self, reading: Reading) -> [Counters; 4] {
+    pub(super) fn absorb(&mut self, reading: Reading, now: Instant) -> [Counters; 4] {
         self.readings += 1;
+        self.read_at = Some(now);
+        (self.whole, self.wire) = (reading.whole, reading.wire());
         let mut growth = [Counters::default(); 4];
         for (index, now) in reading.classes.into_iter().enumerate() {
             growth[index] = now.since(self.classes[index]);
@@ -64,7 +71,6 @@ impl Totals {
             peer.retransmits += state.retransmits - if anew { 0 } else { peer.raw_retransmits };
             (peer.raw_retransmits, peer.state) = (state.retransmits, state);
         }
-        self.uplinks = reading.uplinks;
         self.forget();
         growth
     }
@@ -77,8 +83,21 @@ impl Totals {
         self.classes[class as usize]
     }
 
-    pub(super) fn uplinks(&self) -> &[(String, Counters)] {
-        &self.uplinks
+    /// All classes together, as `links` count.
+    pub(super) fn own(&self, links: &Links) -> LinkBytes {
+        if links.count_whole() { self.whole } else { self.wire }
+    }
+
+    /// Of what crossed `links`, what is not Hawker's, sent and received; `None`: there are none.
+    pub(super) fn others(&self, links: &Links) -> Option<(u64, u64)> {
+        let (all, own) = (links.total(), self.own(links));
+        let others = (all.sent.saturating_sub(own.sent), all.received.saturating_sub(own.received));
+        (!links.links().is_empty()).then_some(others)
+    }
+
+    /// When the last reading was made.
+    pub(super) fn read_at(&self) -> Option<Instant> {
+        self.read_at
     }
 
     fn forget(&mut self) {
@@ -125,19 +144,19 @@ mod tests {
     #[test]
     fn growth_is_reported_once() {
         let mut totals = Totals::default();
-        assert_eq!(totals.absorb(reading(vec![(addr(1), 5)]))[0].tx_packets, 5);
-        assert_eq!(totals.absorb(reading(vec![(addr(1), 7)]))[0].tx_packets, 2);
-        assert_eq!(totals.absorb(reading(vec![(addr(1), 7)]))[0].tx_packets, 0);
+        assert_eq!(totals.absorb(reading(vec![(addr(1), 5)]), Instant::now())[0].tx_packets, 5);
+        assert_eq!(totals.absorb(reading(vec![(addr(1), 7)]), Instant::now())[0].tx_packets, 2);
+        assert_eq!(totals.absorb(reading(vec![(addr(1), 7)]), Instant::now())[0].tx_packets, 0);
         assert_eq!(totals.class(Class::Upload).tx_packets, 7);
     }
 
     #[test]
     fn what_the_kernel_forgot_stays_counted() {
         let mut totals = Totals::default();
-        totals.absorb(reading(vec![(addr(1), 100)]));
-        totals.absorb(reading(vec![]));
-        totals.absorb(reading(vec![(addr(1), 3)]));
-        totals.absorb(reading(vec![(addr(1), 4)]));
+        totals.absorb(reading(vec![(addr(1), 100)]), Instant::now());
+        totals.absorb(reading(vec![]), Instant::now());
+        totals.absorb(reading(vec![(addr(1), 3)]), Instant::now());
+        totals.absorb(reading(vec![(addr(1), 4)]), Instant::now());
         let (_, peer) = totals.peers().next().unwrap();
         assert_eq!(peer.total().tx_packets, 104);
     }
@@ -148,7 +167,7 @@ mod tests {
         for (packets, retransmits) in [(1, 5), (2, 8), (3, 2)] {
             let mut reading = reading(vec![(addr(1), packets)]);
             reading.peers = vec![(addr(1), PeerState { retransmits, ..PeerState::default() })];
-            totals.absorb(reading);
+            totals.absorb(reading, Instant::now());
         }
         assert_eq!(totals.peers().next().unwrap().1.retransmits, 10);
     }
@@ -156,8 +175,8 @@ mod tests {
     #[test]
     fn the_quiet_are_forgotten_first() {
         let mut totals = Totals::default();
-        totals.absorb(reading((0..16_384).map(|number| (addr(number), 1)).collect()));
-        totals.absorb(reading((0..100).map(|number| (addr(1 << 24 | number), 1)).collect()));
+        totals.absorb(reading((0..16_384).map(|number| (addr(number), 1)).collect()), Instant::now());
+        totals.absorb(reading((0..100).map(|number| (addr(1 << 24 | number), 1)).collect()), Instant::now());
         assert!(totals.peers().count() <= MAX_PEERS);
         let recent = |number: u32| totals.peers().any(|(peer, _)| *peer == addr(1 << 24 | number));
         assert!((0..100).all(recent));

@@ -3,38 +3,17 @@
 //! Invariant: in doubt there is no fair queue: departure times without one are no limit at all, while the shared
 //! clock under one only sends too slowly.
 
+use super::netlink::{Netlink, Queue, ROOT};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
 use std::collections::BTreeSet;
-use std::io;
-use std::os::fd::AsRawFd;
 
 /// Most interfaces counted.
 const MAX_UPLINKS: usize = 16;
-/// Longest wait for an answer of the kernel, seconds.
-const ANSWER_LIMIT_S: i64 = 1;
-/// Largest part of an answer, bytes; the kernel makes them of 32 KiB.
-const ANSWER_BYTES: usize = 64 << 10;
-/// Most parts of an answer read: a few queues each of thousands of interfaces.
-const MAX_PARTS: usize = 4096;
-
-const RTM_NEWQDISC: u16 = 36;
-const RTM_GETQDISC: u16 = 38;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-/// `NLM_F_REQUEST | NLM_F_DUMP`
-const DUMP: u16 = 0x301;
-const HEADER_BYTES: usize = 16;
-const TCMSG_BYTES: usize = 20;
-/// Both.
-const REQUEST_BYTES: u32 = 36;
-const TCA_KIND: u16 = 1;
-/// `TC_H_ROOT`
-const ROOT: u32 = u32::MAX;
+/// Above this a driver does not know, Mbit/s: some say -1 as 32 bits without a sign.
+const MAX_SPEED_MBIT: u64 = 10_000_000;
+/// Drivers of cards that count a packet which the card, or the host behind it, is to segment as one.
+const COUNTING_WHOLE: [&str; 2] = ["virtio_net", "vif"];
 
 /// Index and name of the interfaces with a default route; where there is none, of all that are up and have an
 /// address of more than local scope.
@@ -48,6 +27,33 @@ pub(super) fn find() -> Vec<(u32, String)> {
     }
     let indexed = |name: String| Some((if_nametoindex(name.as_str()).ok()?, name));
     names.into_iter().filter_map(indexed).take(MAX_UPLINKS).collect()
+}
+
+/// What an interface carries one way, bytes per second, where it is a card and its driver knows. What is made of software
+/// has a number, too, and it means nothing.
+pub(super) fn speed(index: u32, name: &str) -> Option<u64> {
+    driver(index, name)?;
+    let mbit = sys(name, "speed")?;
+    (1..MAX_SPEED_MBIT).contains(&mbit).then_some(mbit * 125_000)
+}
+
+/// Whether the interface counts packets that are yet to be segmented, or came merged, as one each.
+pub(super) fn counts_whole(index: u32, name: &str) -> bool {
+    driver(index, name).is_none_or(|driver| COUNTING_WHOLE.contains(&driver.as_str()))
+}
+
+/// The driver of the card, `None` where there is none below the interface.
+fn driver(index: u32, name: &str) -> Option<String> {
+    // In a network namespace of its own, /sys may show somebody else's interface of this name.
+    if sys(name, "ifindex") != Some(u64::from(index)) {
+        return None;
+    }
+    let link = std::fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
+fn sys(name: &str, file: &str) -> Option<u64> {
+    std::fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok()?.trim().parse().ok()
 }
 
 fn default_routes(v4: &str, v6: &str) -> BTreeSet<String> {
@@ -77,21 +83,13 @@ fn addressed() -> BTreeSet<String> {
     reaches.map(|entry| entry.interface_name).collect()
 }
 
-/// A queue of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Queue {
-    interface: u32,
-    handle: u32,
-    parent: u32,
-    kind: String,
-}
-
 /// What paces what leaves on `uplinks`: `Ok` names them where all have `fq`, `Err` says what is in the way.
 pub(super) fn fair_queue(uplinks: &[(u32, String)]) -> Result<String, String> {
     if uplinks.is_empty() {
         return Err("no uplink is known".to_owned());
     }
-    let queues = queues().map_err(|error| format!("ask the kernel for its queues: {error}"))?;
+    let queues = Netlink::open().and_then(|mut netlink| netlink.queues());
+    let queues = queues.map_err(|error| format!("ask the kernel for its queues: {error}"))?;
     for (index, name) in uplinks {
         if let Err(kind) = is_fair(*index, &queues) {
             return Err(format!("{name} is queued by {kind}, not fq"));
@@ -118,71 +116,12 @@ fn is_fair(interface: u32, queues: &[Queue]) -> Result<(), String> {
     }
 }
 
-fn queues() -> io::Result<Vec<Queue>> {
-    let netlink =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-    setsockopt(&netlink, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_LIMIT_S, 0))?;
-    let mut request = [0u8; REQUEST_BYTES as usize];
-    request[..4].copy_from_slice(&REQUEST_BYTES.to_ne_bytes());
-    request[4..6].copy_from_slice(&RTM_GETQDISC.to_ne_bytes());
-    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
-    send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
-    let (mut found, mut buffer) = (Vec::new(), vec![0; ANSWER_BYTES]);
-    for _ in 0..MAX_PARTS {
-        let bytes = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        if parse(&buffer[..bytes], &mut found) {
-            return Ok(found);
-        }
-    }
-    Err(io::ErrorKind::InvalidData.into())
-}
-
-/// Adds what a part of the answer tells; true: it was the last.
-fn parse(mut part: &[u8], found: &mut Vec<Queue>) -> bool {
-    while let Some(bytes) = number(part, 0).map(|bytes| bytes as usize) {
-        let Some(message) = part.get(..bytes).filter(|message| message.len() >= HEADER_BYTES) else {
-            return true;
-        };
-        match short(message, 4) {
-            Some(NLMSG_DONE | NLMSG_ERROR) | None => return true,
-            Some(RTM_NEWQDISC) => found.extend(queue(&message[HEADER_BYTES..])),
-            Some(_) => {}
-        }
-        part = part.get(bytes.next_multiple_of(4)..).unwrap_or_default();
-    }
-    false
-}
-
-fn queue(body: &[u8]) -> Option<Queue> {
-    let (interface, handle, parent) = (number(body, 4)?, number(body, 8)?, number(body, 12)?);
-    let mut attributes = body.get(TCMSG_BYTES..)?;
-    while let (Some(bytes), Some(kind)) = (short(attributes, 0), short(attributes, 2)) {
-        let bytes = usize::from(bytes);
-        let value = attributes.get(4..bytes)?;
-        if kind == TCA_KIND {
-            let kind = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
-            return Some(Queue { interface, handle, parent, kind });
-        }
-        attributes = attributes.get(bytes.next_multiple_of(4)..)?;
-    }
-    None
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn short(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn queue(interface: u32, handle: u32, parent: u32, kind: &str) -> Queue {
-        Queue { interface, handle, parent, kind: kind.to_owned() }
+        Queue { interface, handle, parent, kind: kind.to_owned(), backlog: 0, drops: 0 }
     }
 
     #[test]
@@ -205,12 +144,6 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_answers() {
-        let queues = queues().unwrap();
-        assert!(queues.iter().all(|queue| !queue.kind.is_empty()), "{queues:?}");
-    }
-
-    #[test]
     fn default_routes_are_found() {
         let v4 = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
                   eth1\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n\
@@ -221,12 +154,5 @@ mod tests {
                           {zeros} 00 {zeros} 00 {zeros} ffffffff 00000001 00000000 00200200       lo\n"
         );
         assert_eq!(default_routes(v4, &v6).into_iter().collect::<Vec<_>>(), ["eth0", "eth2"]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_answer_panics(part: Vec<u8>) {
-            parse(&part, &mut Vec::new());
-        }
     }
 }
