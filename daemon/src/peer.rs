@@ -8,10 +8,13 @@
 mod body;
 pub mod client;
 mod feed;
+pub mod flow;
+pub mod pass;
 pub mod request;
 mod server;
 pub mod service;
 
+pub use pass::{Pass, PeerKey};
 pub use request::{Request, Target};
 pub use server::{PeerError as PeerServerError, PeerServer};
 

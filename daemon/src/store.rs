@@ -7,12 +7,18 @@
 //! directory says so only after its bytes were synced.
 
 mod blob;
+mod care;
+mod digesting;
+mod inlet;
 mod journal;
 mod layout;
 mod space;
 mod writeback;
 
 pub use blob::BlobFile;
+pub use digesting::PieceHash;
+pub use inlet::{Inlet, Permit};
+pub use space::Shelved;
 
 use crate::config::StorageConfig;
 use hawker_api::pieces::{Geometry, TooLarge};
@@ -27,6 +33,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What can go wrong in the store. Every message names the act and the object.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,8 @@ pub enum StoreError {
     Corrupt { task: TaskId, piece: u32 },
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    #[error("{act} blob {task}: the store was handed over to another daemon")]
+    HandedOver { task: TaskId, act: &'static str },
 }
 
 impl StoreError {
@@ -63,7 +72,7 @@ pub struct StoreReport {
     pub used_bytes: u64,
     pub complete_blobs: u64,
     pub partial_blobs: u64,
-    /// The last failure to store something, until something was stored again.
+    /// The last failure to store something, until something as large was stored again.
     pub error: Option<String>,
 }
 
@@ -78,8 +87,17 @@ struct Inner {
     layout: Layout,
     capacity_bytes: u64,
     shelf: Mutex<Shelf>,
-    error: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     evicted: Mutex<Vec<TaskId>>,
+    /// Another daemon has the directory: it is only read here.
+    given_up: AtomicBool,
+}
+
+/// What could not be stored, and how large it was: on a full disk small blobs still fit, and are no sign that it is over.
+#[derive(Debug)]
+struct Trouble {
+    error: String,
+    bytes: u64,
 }
 
 impl Store {
@@ -95,7 +113,10 @@ impl Store {
             for task in layout.scan(held).map_err(failed)? {
                 let paths = if held { layout.held(&task) } else { layout.partial(&task) };
                 match load(&paths).map(|(_, _, geometry, _)| geometry) {
-                    Ok(geometry) => shelf.found(task, geometry.size(), held, modified(&paths.data)),
+                    Ok(geometry) => {
+                        shelf.found(task, geometry.size(), held, modified(&paths.data));
+                        shelf.pin(&task, layout.pin(&task).exists());
+                    }
                     Err(error) => {
                         tracing::warn!(%task, %error, "dropping a blob that cannot be used");
                         paths.remove().map_err(failed)?;
@@ -103,13 +124,28 @@ impl Store {
                 }
             }
         }
+        layout.remove_orphans().map_err(failed)?;
         let capacity_bytes = config.capacity.0;
-        let (shelf, error, evicted) = (Mutex::new(shelf), Mutex::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { layout, capacity_bytes, shelf, error, evicted }) })
+        let (shelf, trouble, evicted) = (Mutex::new(shelf), Mutex::default(), Mutex::default());
+        let given_up = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { layout, capacity_bytes, shelf, trouble, evicted, given_up }) })
     }
 
     pub fn dir(&self) -> &Path {
         self.inner.layout.dir()
+    }
+
+    /// Writes nothing from now on: the directory is another daemon's. What is open can still be read.
+    pub fn give_up(&self) {
+        // Under the shelf's lock: no blob is opened without being frozen.
+        let shelf = self.inner.shelf.lock();
+        self.inner.given_up.store(true, Ordering::Release);
+        shelf.freeze();
+    }
+
+    fn may_write(&self, task: &TaskId, act: &'static str) -> Result<(), StoreError> {
+        let given_up = self.inner.given_up.load(Ordering::Acquire);
+        if given_up { Err(StoreError::HandedOver { task: *task, act }) } else { Ok(()) }
     }
 
     /// The blob, whole or in part, if there is anything of it.
@@ -118,15 +154,30 @@ impl Store {
     /// Its files exist and cannot be opened.
     pub fn get(&self, task: &TaskId) -> Result<Option<Arc<BlobFile>>, StoreError> {
         let mut shelf = self.inner.shelf.lock();
-        let Some(complete) = shelf.state(task) else { return Ok(None) };
         if let Some(blob) = shelf.opened(task) {
             return Ok(Some(blob));
         }
+        let Some(complete) = shelf.state(task) else { return Ok(None) };
         let paths = if complete { self.inner.layout.held(task) } else { self.inner.layout.partial(task) };
-        let (file, journal, geometry, digests) =
-            load(&paths).map_err(|source| StoreError::blob(*task, "open", source))?;
+        let (file, journal, geometry, digests) = match load(&paths) {
+            Ok(loaded) => loaded,
+            Err(source) if is_lost(&source) => {
+                let lost = StoreError::blob(*task, "open", source);
+                tracing::warn!(error = %lost, "a blob's files are no longer there, or no longer its own");
+                self.take_off(&mut shelf, task)?;
+                self.inner.evicted.lock().push(*task);
+                self.note_error(&lost);
+                return Ok(None);
+            }
+            Err(source) => return Err(StoreError::blob(*task, "open", source)),
+        };
         let blob = Arc::new(BlobFile::new(*task, geometry, (file, journal), digests, complete));
         shelf.keep_open(Arc::clone(&blob));
+        if self.may_write(task, "touch").is_ok() {
+            care::touch(blob.file());
+        } else {
+            blob.freeze();
+        }
         Ok(Some(blob))
     }
 
@@ -141,9 +192,16 @@ impl Store {
             }
             self.remove(task)?;
         }
+        self.may_write(task, "create")?;
         let geometry = Geometry::new(size)?;
         let result = self.reserve(task, size).and_then(|()| self.start(task, geometry));
-        *self.inner.error.lock() = result.as_ref().err().map(ToString::to_string);
+        let mut trouble = self.inner.trouble.lock();
+        match &result {
+            Err(error) => *trouble = Some(Trouble { error: error.to_string(), bytes: size }),
+            Ok(_) if trouble.as_ref().is_some_and(|trouble| trouble.bytes <= size) => *trouble = None,
+            Ok(_) => {}
+        }
+        drop(trouble);
         result
     }
 
@@ -153,6 +211,7 @@ impl Store {
     /// Syncing or renaming failed; it stays a partial blob on disk.
     pub fn seal(&self, blob: &BlobFile) -> Result<(), StoreError> {
         let task = blob.task();
+        self.may_write(&task, "seal")?;
         blob.set_complete();
         blob.sync()?;
         let (partial, held) = (self.inner.layout.partial(&task), self.inner.layout.held(&task));
@@ -167,12 +226,17 @@ impl Store {
     /// # Errors
     /// Its files cannot be deleted.
     pub fn remove(&self, task: &TaskId) -> Result<(), StoreError> {
-        let mut shelf = self.inner.shelf.lock();
+        self.take_off(&mut self.inner.shelf.lock(), task)
+    }
+
+    fn take_off(&self, shelf: &mut Shelf, task: &TaskId) -> Result<(), StoreError> {
+        self.may_write(task, "remove")?;
         shelf.forget(task);
+        let failed = |source| StoreError::blob(*task, "remove", source);
         for paths in [self.inner.layout.held(task), self.inner.layout.partial(task)] {
-            paths.remove().map_err(|source| StoreError::blob(*task, "remove", source))?;
+            paths.remove().map_err(failed)?;
         }
-        Ok(())
+        unlink(&self.inner.layout.pin(task)).map_err(failed)
     }
 
     /// Complete blobs with their sizes.
@@ -187,13 +251,15 @@ impl Store {
 
     pub fn report(&self) -> StoreReport {
         let mut report = self.inner.shelf.lock().report();
-        report.error.clone_from(&self.inner.error.lock());
+        report.error = self.inner.trouble.lock().as_ref().map(|trouble| trouble.error.clone());
         report
     }
 
     /// Remembers a failure for the status page.
     pub fn note_error(&self, error: &StoreError) {
-        *self.inner.error.lock() = Some(error.to_string());
+        let mut trouble = self.inner.trouble.lock();
+        let bytes = trouble.as_ref().map_or(0, |trouble| trouble.bytes);
+        *trouble = Some(Trouble { error: error.to_string(), bytes });
     }
 
     fn reserve(&self, task: &TaskId, size: u64) -> Result<(), StoreError> {
@@ -202,19 +268,16 @@ impl Store {
             return Ok(());
         }
         loop {
-            let victim = {
-                let shelf = self.inner.shelf.lock();
-                if shelf.used_bytes().saturating_add(size) <= capacity {
-                    return Ok(());
-                }
-                shelf.least_recently_used()
-            };
-            let Some(victim) = victim else {
+            let mut shelf = self.inner.shelf.lock();
+            if shelf.used_bytes().saturating_add(size) <= capacity {
+                return Ok(());
+            }
+            let Some(victim) = shelf.least_recently_used() else {
                 let detail = format!("{size} bytes do not fit the capacity of {capacity} bytes");
                 return Err(StoreError::NoSpace { task: *task, detail });
             };
             tracing::info!(task = %victim, "evicting the least recently used blob");
-            self.remove(&victim)?;
+            self.take_off(&mut shelf, &victim)?;
             self.inner.evicted.lock().push(victim);
         }
     }
@@ -226,7 +289,15 @@ impl Store {
             allocate(&data, geometry.size())?;
             Ok((data, Journal::create(create(&paths.pieces)?, geometry.size())?))
         };
-        let files = made().map_err(|source| {
+        let files = made().or_else(|source| {
+            // Somebody removed the directories under our feet.
+            if source.kind() == io::ErrorKind::NotFound {
+                self.inner.layout.restore().and_then(|()| made())
+            } else {
+                Err(source)
+            }
+        });
+        let files = files.map_err(|source| {
             if let Err(error) = paths.remove() {
                 tracing::warn!(%task, %error, "remove what a failed start left");
             }
@@ -239,6 +310,11 @@ impl Store {
         shelf.keep_open(Arc::clone(&blob));
         Ok(blob)
     }
+}
+
+/// What was there is not, or is something else: nothing that trying again would change.
+fn is_lost(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
 }
 
 type Loaded = (File, Journal, Geometry, Vec<Option<hawker_api::pieces::PieceDigest>>);
@@ -271,6 +347,14 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
         }
     }
     file.set_len(size)
+}
+
+/// Removes a file that may not be there.
+fn unlink(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn modified(path: &Path) -> std::time::SystemTime {

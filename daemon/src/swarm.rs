@@ -6,11 +6,15 @@
 //! Invariant: a blob is given out as complete only after its whole digest matched on this node.
 
 mod buffers;
+mod care;
+mod claim;
 mod context;
 mod download;
 mod driver;
 mod failure;
 mod fetch;
+mod handover;
+mod hold;
 mod intake;
 mod lease;
 pub mod orders;
@@ -19,10 +23,12 @@ mod proof;
 mod reader;
 mod shunned;
 mod state;
+mod trace;
 
 #[cfg(test)]
 mod tests;
 
+use crate::access::Table;
 use crate::config::Verify;
 use crate::metrics::Metrics;
 use crate::mirror::blobs::{Blob, BlobRequest, Blobs, OpenError};
@@ -42,14 +48,21 @@ use parking_lot::Mutex;
 use reader::{Arriving, Held};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 /// Downloads at once; more are refused, and the runtime goes to the origin.
 const MAX_ACTIVE: usize = 256;
 /// Ended downloads kept for the status.
 const MAX_HISTORY: usize = 128;
+/// Parents remembered as failing, and for how long: each is asked by every download, and the next one shall not lose
+/// the same time again.
+const MAX_FAILING: usize = 1024;
+const FAILING_FOR: Duration = Duration::from_secs(10);
+/// How long a blob whose origin sent other bytes is left to the runtime's own way.
+const WRONG_FOR: Duration = Duration::from_secs(60);
 /// Blobs in one inventory message.
 const INVENTORY_BATCH: usize = 512;
 
@@ -58,6 +71,8 @@ pub struct Parts {
     pub host_id: String,
     pub idc: String,
     pub location: String,
+    /// Fetches for others what nobody here wants.
+    pub seed: bool,
     pub verify: Verify,
     pub store: Store,
     pub origin: OriginClient,
@@ -76,6 +91,8 @@ struct Inner {
     context: Arc<Context>,
     active: Mutex<HashMap<TaskId, Arc<Download>>>,
     history: Mutex<VecDeque<TaskReport>>,
+    /// What the origin's own bytes did not match: asked for again, it would be the same again.
+    wrong: Mutex<Table<TaskId, ()>>,
     tracker: TaskTracker,
 }
 
@@ -85,6 +102,7 @@ impl Swarm {
             host_id: parts.host_id.into(),
             idc: parts.idc,
             location: parts.location,
+            seed: parts.seed,
             verify: parts.verify,
             store: parts.store,
             origin: parts.origin,
@@ -92,11 +110,14 @@ impl Swarm {
             metrics: parts.metrics,
             announce: parts.announce,
             shunned: shunned::Shunned::default(),
+            failing: Mutex::new(Table::new(MAX_FAILING, FAILING_FOR)),
             buffers: buffers::Buffers::default(),
             cancel: CancellationToken::new(),
+            closing: CancellationToken::new(),
         });
         let (active, history, tracker) = (Mutex::default(), Mutex::default(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { context, active, history, tracker }) }
+        let wrong = Mutex::new(Table::new(MAX_HISTORY, WRONG_FOR));
+        Self { inner: Arc::new(Inner { context, active, history, wrong, tracker }) }
     }
 
     /// Acts on what the scheduler said.
@@ -111,7 +132,12 @@ impl Swarm {
             Order::Assignment(assignment) => {
                 if let Some(download) = self.download(&assignment.task) {
                     let context = Arc::clone(&download.context);
-                    download.update(|state| state.assigned(assignment, |parent| context.source(parent)));
+                    let now = tokio::time::Instant::now();
+                    let failing = |parent: &String| context.failing.lock().get(parent, now).is_some();
+                    download.update(|state| {
+                        state.assigned(assignment, |parent| context.source(parent));
+                        state.known_to_fail(failing);
+                    });
                 }
             }
             Order::Lease(lease) => self.leased(lease),
@@ -168,13 +194,13 @@ impl Swarm {
     }
 
     fn leased(&self, lease: Lease) {
-        let Lease { id, task, object, pieces, size } = lease;
+        let Lease { id, task, object, pieces, size, traceparent } = lease;
         let declined = |detail: String| {
             let outcome = orders::LeaseOutcome::Declined { detail };
             self.inner.context.announce.tell(Notice::LeaseEnded { task, id, outcome });
         };
-        if !self.inner.context.origin.allows(&object.registry) {
-            return declined(format!("registry {} is not on the allow-list of this node", object.registry));
+        if !self.inner.context.origin.allows_object(&object) {
+            return declined(format!("{} is not on the allow-list of this node", object.registry));
         }
         if let Some(Ok(blob)) = self.stored(&task)
             && blob.is_complete()
@@ -182,8 +208,13 @@ impl Swarm {
             self.inner.context.announce.tell(Notice::Finished { task, size: blob.geometry().size() });
             return declined("held here already".to_owned());
         }
+        // Whoever wanted it here changed their mind while the lease was on its way.
+        if !self.inner.context.seed && self.download(&task).is_none() {
+            return declined("nobody here wants it any more".to_owned());
+        }
         // A seed is told to fetch what nobody here asked for: anonymously, credentials are never passed on.
-        match self.join(task, object.clone(), Credentials::none()) {
+        let span = trace::lease(&task, &pieces, traceparent.as_deref());
+        match span.in_scope(|| self.join(task, object.clone(), Credentials::none())) {
             Ok(download) => download.update(|state| {
                 state.announced_size = state.announced_size.or(size);
                 state.leased(id, pieces, object);
@@ -226,9 +257,14 @@ impl Swarm {
         credentials: Credentials,
     ) -> Result<Arc<Download>, OpenError> {
         let mut active = self.inner.active.lock();
+        // Under the lock: what is active when it closes is all there will be.
+        if self.inner.context.closing.is_cancelled() {
+            return Err(OpenError::HandedOver);
+        }
         if let Some(download) = active.get(&task).filter(|download| download.state().outcome.is_none()) {
             if !credentials.is_none() {
-                download.update(|state| state.credentials = credentials);
+                // Together: credentials are for the registry they came with.
+                download.update(|state| (state.object, state.credentials) = (object, credentials));
             }
             return Ok(Arc::clone(download));
         }
@@ -242,14 +278,18 @@ impl Swarm {
     fn start(&self, active: &mut HashMap<TaskId, Arc<Download>>, download: Arc<Download>) -> Arc<Download> {
         active.insert(download.task, Arc::clone(&download));
         let (swarm, driven) = (self.clone(), Arc::clone(&download));
-        self.inner.tracker.spawn(async move {
+        // Below whoever is the first to want it.
+        let span = trace::download(&download);
+        let driving = async move {
             let verdict = driver::drive(Arc::clone(&driven)).await;
-            swarm.ended(&driven, verdict);
-        });
+            trace::ended(&driven);
+            swarm.ended(&driven, &verdict);
+        };
+        self.inner.tracker.spawn(driving.instrument(span));
         download
     }
 
-    fn ended(&self, download: &Arc<Download>, verdict: Verdict) {
+    fn ended(&self, download: &Arc<Download>, verdict: &Verdict) {
         let mut active = self.inner.active.lock();
         if active.get(&download.task).is_some_and(|current| Arc::ptr_eq(current, download)) {
             active.remove(&download.task);
@@ -258,12 +298,18 @@ impl Swarm {
             let again = {
                 let (context, state) = (Arc::clone(&download.context), download.state());
                 let (object, credentials) = (state.object.clone(), state.credentials.clone());
-                Download::new(context, download.task, object, credentials, Some(list))
+                Download::new(context, download.task, object, credentials, Some(list.clone()))
             };
             // Under the same lock, so that no new reader starts from the wrong list in between.
             self.start(&mut active, again);
         }
         drop(active);
+        let well = matches!(download.state().outcome, Some(state::Outcome::Verified));
+        self.inner.context.metrics.downloaded(well, download.age());
+        if matches!(verdict, Verdict::OriginWrong) {
+            let now = tokio::time::Instant::now();
+            self.inner.wrong.lock().insert(download.task, (), now, now + WRONG_FOR);
+        }
         let mut history = self.inner.history.lock();
         history.push_front(download.report());
         history.truncate(MAX_HISTORY);
@@ -278,6 +324,9 @@ impl Swarm {
             && blob.is_complete()
         {
             return Ok(Box::new(Held { context, blob }));
+        }
+        if self.inner.wrong.lock().get(&task, tokio::time::Instant::now()).is_some() {
+            return Err(OpenError::Wrong { task });
         }
         let download = self.join(task, object, credentials)?;
         let interest = Interest::new(&download);
@@ -304,6 +353,10 @@ impl Swarm {
 impl Blobs for Swarm {
     fn open(&self, request: BlobRequest) -> BoxFuture<'_, Result<Box<dyn Blob>, OpenError>> {
         Box::pin(Self::open(self, request))
+    }
+
+    fn wanted(&self, image: orders::Image) {
+        self.tell(Notice::Image(image));
     }
 
     fn held_size(&self, task: &TaskId) -> Option<u64> {

@@ -1,26 +1,25 @@
-//! The body of a piece, from the socket into a sink: through two pipes, one filling while the other is
-//! being stored; or through a buffer where pipes come too small.
+//! The body of a piece, from the socket into a sink: through a pipe, or through a buffer where pipes come too
+//! small.
 //!
-//! What is stored is one copy away from the network: kernel to page cache.
+//! Here is what waits; what comes without waiting is stored by the sink, on a thread that may block, for as long as
+//! more is there. What is stored is one copy away from the network: kernel to page cache.
 //!
 //! Invariant: the sink gets exactly the announced bytes, in order, or the call ends with an error.
 
 use super::client::{IDLE_LIMIT, Sink};
+use super::flow::{BATCH_BYTES, Flow, Step, peek};
 use crate::accounting::Inflow;
 use crate::pipe::Pipe;
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, BufReader, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Bytes that go to the sink at once.
-const STEP_BYTES: usize = 1 << 20;
-/// So many are worth a trip to the sink, when no more have come.
-const BATCH_BYTES: usize = 256 << 10;
-/// Bodies below this are not worth two pipes.
+/// Bytes that go to the sink at once, from a buffer.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Bodies below this are not worth a pipe.
 const MIN_SPLICED_BYTES: u64 = 512 << 10;
 
 /// Why a body ended early.
@@ -34,22 +33,28 @@ pub(super) enum BodyError {
 /// What carries bytes; kept from one piece to the next.
 #[derive(Default)]
 pub(super) struct Carriers {
-    pipes: Vec<Pipe>,
+    pipe: Option<Pipe>,
     /// Pipes of a useful size cannot be had.
     no_pipes: bool,
+    /// The connection's socket, for the thread that stores.
+    socket: Option<Arc<OwnedFd>>,
     buffer: Vec<u8>,
 }
 
 impl Carriers {
-    /// Two empty pipes.
-    fn pair(&mut self) -> Option<(Pipe, Pipe)> {
-        while self.pipes.len() < 2 && !self.no_pipes {
+    /// The socket again, and an empty pipe.
+    fn pair(&mut self, socket: &TcpStream) -> Option<(Arc<OwnedFd>, Pipe)> {
+        if self.socket.is_none() {
+            self.socket = socket.as_fd().try_clone_to_owned().ok().map(Arc::new);
+        }
+        let socket = self.socket.clone()?;
+        if self.pipe.is_none() && !self.no_pipes {
             match Pipe::new() {
-                Ok(pipe) if pipe.capacity() >= BATCH_BYTES * 2 => self.pipes.push(pipe),
+                Ok(pipe) if pipe.capacity() >= BATCH_BYTES * 2 => self.pipe = Some(pipe),
                 Ok(_) | Err(_) => self.no_pipes = true,
             }
         }
-        if self.pipes.len() < 2 { None } else { self.pipes.pop().zip(self.pipes.pop()) }
+        Some((socket, self.pipe.take()?))
     }
 }
 
@@ -63,13 +68,13 @@ pub(super) async fn receive(
 ) -> Result<(), BodyError> {
     let early = stream.buffer().len().min(usize::try_from(bytes).unwrap_or(usize::MAX)) as u64;
     let left = bytes - early;
-    let pipes = if left >= MIN_SPLICED_BYTES { carriers.pair() } else { None };
-    let buffered = if pipes.is_some() { early } else { bytes };
+    let pair = if left >= MIN_SPLICED_BYTES { carriers.pair(stream.get_ref()) } else { None };
+    let buffered = if pair.is_some() { early } else { bytes };
     // What came with the head is in memory already.
     by_buffer(stream, carriers, buffered, sink, inflow).await?;
-    let Some(pipes) = pipes else { return Ok(()) };
-    let (one, other) = by_pipes(stream.get_ref(), pipes, left, sink, inflow).await?;
-    carriers.pipes.extend([one, other]);
+    let Some((socket, pipe)) = pair else { return Ok(()) };
+    let flow = Flow::new(socket, pipe, left, inflow.clone());
+    carriers.pipe = Some(by_pipe(stream.get_ref(), flow, sink, inflow).await?);
     Ok(())
 }
 
@@ -82,7 +87,7 @@ async fn by_buffer(
 ) -> Result<(), BodyError> {
     let mut left = bytes;
     while left > 0 {
-        let step = usize::try_from(left).unwrap_or(usize::MAX).min(STEP_BYTES);
+        let step = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
         let mut buffer = std::mem::take(&mut carriers.buffer);
         buffer.clear();
         buffer.reserve(step);
@@ -102,64 +107,29 @@ async fn by_buffer(
     Ok(())
 }
 
-/// Gives the pipes back, empty.
-async fn by_pipes(
+/// Gives the pipe back, empty.
+async fn by_pipe(
     socket: &TcpStream,
-    (mut filling, mut idle): (Pipe, Pipe),
-    bytes: u64,
+    mut flow: Flow,
     sink: &mut impl Sink,
     inflow: &Inflow,
-) -> Result<(Pipe, Pipe), BodyError> {
-    let mut left = bytes;
-    fill(socket, &mut filling, &mut left, inflow).await.map_err(BodyError::Socket)?;
-    while filling.held() > 0 {
-        // The next bytes come in while the last are hashed and written.
-        let (filled, stored) = tokio::join!(fill(socket, &mut idle, &mut left, inflow), sink.splice(filling));
-        let stored = stored.map_err(BodyError::Sink)?;
-        filled.map_err(BodyError::Socket)?;
-        (filling, idle) = (idle, stored);
-    }
-    Ok((filling, idle))
-}
-
-/// Fills a pipe with what comes, up to a step, the rest of the body, or a batch after which nothing is there.
-async fn fill(socket: &TcpStream, pipe: &mut Pipe, left: &mut u64, inflow: &Inflow) -> io::Result<()> {
-    while *left > 0 && pipe.held() < STEP_BYTES {
-        inflow.ready().await;
-        let room = usize::try_from(*left).unwrap_or(usize::MAX).min(STEP_BYTES - pipe.held());
-        match pipe.fill_from_socket(socket, room) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(filled) => {
-                *left -= filled as u64;
-                inflow.count(filled as u64);
-            }
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                // Either nothing is there, or nothing fits: small segments take a place of the pipe each.
-                if pipe.held() >= BATCH_BYTES || (pipe.held() > 0 && has_bytes(socket)?) {
-                    return Ok(());
-                }
+) -> Result<Pipe, BodyError> {
+    loop {
+        match flow.fill() {
+            Step::Filled => flow = sink.pump(flow).await.map_err(BodyError::Sink)?,
+            Step::Held => inflow.ready().await,
+            Step::Dry if flow.has_failed() => break,
+            Step::Dry => {
                 let waited = timeout(IDLE_LIMIT, socket.async_io(Interest::READABLE, || peek(socket))).await;
-                waited.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+                waited.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(BodyError::Socket)?;
             }
-            Err(error) => return Err(error.into()),
+            Step::Done => break,
         }
     }
-    Ok(())
-}
-
-fn has_bytes(socket: &TcpStream) -> io::Result<bool> {
-    match peek(socket) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
+    match flow.end() {
+        (None, pipe) => Ok(pipe),
+        (Some(error), _) => Err(BodyError::Socket(error)),
     }
-}
-
-/// Whether something (or the end) is there to be read.
-fn peek(socket: &TcpStream) -> io::Result<()> {
-    recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -184,10 +154,10 @@ mod tests {
             Ok(bytes)
         }
 
-        async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
-            self.spliced += pipe.held();
-            self.bytes.extend(pipe.take().map_err(|error| error.to_string())?);
-            Ok(pipe)
+        async fn pump(&mut self, mut flow: Flow) -> Result<Flow, String> {
+            self.spliced += flow.pipe().held();
+            self.bytes.extend(flow.pipe().take().map_err(|error| error.to_string())?);
+            Ok(flow)
         }
     }
 

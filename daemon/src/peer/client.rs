@@ -7,9 +7,11 @@
 
 use super::body::{self, BodyError, Carriers};
 use super::feed::{self, Line, MAX_LINE_BYTES};
+use super::flow::Flow;
+use super::pass::Pass;
 use super::request::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::accounting::Accounting;
-use crate::pipe::Pipe;
+use crate::trace;
 use hawker_abi::Class;
 use hawker_api::pieces::{MAX_TASK_SIZE, PieceDigest};
 use hawker_api::task::TaskId;
@@ -20,11 +22,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::Span;
 
 /// Time to connect to a parent in the same cluster.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Time from a request to its response head.
-pub const HEAD_LIMIT: Duration = Duration::from_secs(5);
+pub const HEAD_LIMIT: Duration = Duration::from_millis(2500);
 /// Time without a byte after which a parent counts as gone.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// Time without a line of the feed; the parent sends an empty one more often than that.
@@ -51,19 +54,26 @@ pub trait Sink: Send {
     /// Bytes in memory.
     fn put(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 
-    /// Bytes in a pipe: all of them.
-    fn splice(&mut self, pipe: Pipe) -> impl Future<Output = Result<Pipe, String>> + Send;
+    /// All that is in the flow's pipe; and, if it likes, what more comes, for as long as [`Flow::fill`] fills it.
+    fn pump(&mut self, flow: Flow) -> impl Future<Output = Result<Flow, String>> + Send;
 }
 
 /// Opens connections to parents.
 #[derive(Clone)]
 pub struct PeerClient {
     accounting: Accounting,
+    pass: Pass,
 }
 
 impl PeerClient {
+    /// Without proof that it is a node: for parents that let everybody in.
     pub fn new(accounting: Accounting) -> Self {
-        Self { accounting }
+        Self::with_pass(accounting, Pass::open())
+    }
+
+    /// Proves with `pass` that this node belongs to its cluster.
+    pub fn with_pass(accounting: Accounting, pass: Pass) -> Self {
+        Self { accounting, pass }
     }
 
     /// A connection to fetch from.
@@ -82,7 +92,9 @@ impl PeerClient {
             parent,
             stream,
             accounting: self.accounting.clone(),
+            pass: self.pass.clone(),
             carriers: Carriers::default(),
+            traceparent: trace::traceparent(&Span::current()),
         })
     }
 }
@@ -92,7 +104,10 @@ pub struct PeerConnection {
     parent: SocketAddr,
     stream: BufReader<TcpStream>,
     accounting: Accounting,
+    pass: Pass,
     carriers: Carriers,
+    /// Goes with the first request: the parent's span of it stands for the connection.
+    traceparent: Option<String>,
 }
 
 struct Head {
@@ -112,7 +127,7 @@ impl PeerConnection {
         sink: &mut impl Sink,
     ) -> Result<(), ClientError> {
         let extra = format!("Range: bytes={}-{}\r\n", range.start, range.end - 1);
-        let head = self.ask(&format!("/blobs/{task}"), &extra).await?;
+        let head = self.ask(task, "", &extra).await?;
         let expected = range.end - range.start;
         if head.status != 206 || head.length != Some(expected) {
             if head.status == 206 {
@@ -128,15 +143,19 @@ impl PeerConnection {
     /// # Errors
     /// [`ClientError`]
     pub async fn have(mut self, task: &TaskId) -> Result<HaveFeed, ClientError> {
-        let head = self.ask(&format!("/blobs/{task}/have"), "").await?;
+        let head = self.ask(task, "/have", "").await?;
         if head.status != 200 {
             return Err(ClientError::Refused { parent: self.parent, status: head.status });
         }
         Ok(HaveFeed { connection: self })
     }
 
-    async fn ask(&mut self, path: &str, extra: &str) -> Result<Head, ClientError> {
-        let text = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{extra}\r\n", self.parent);
+    async fn ask(&mut self, task: &TaskId, what: &str, extra: &str) -> Result<Head, ClientError> {
+        let (parent, proof) = (self.parent, self.pass.header(task));
+        let traced = self.traceparent.take().map(|parent| format!("{}: {parent}\r\n", trace::TRACEPARENT));
+        let traced = traced.unwrap_or_default();
+        let text =
+            format!("GET /blobs/{task}{what} HTTP/1.1\r\nHost: {parent}\r\n{proof}{traced}{extra}\r\n");
         let asked = timeout(HEAD_LIMIT, async {
             self.stream.get_mut().write_all(text.as_bytes()).await?;
             self.head().await

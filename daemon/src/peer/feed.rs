@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::Span;
 
 /// Longest line, bytes.
 pub(super) const MAX_LINE_BYTES: usize = 16 << 10;
@@ -59,15 +60,25 @@ pub(super) struct Feed {
     commits: Option<watch::Receiver<u64>>,
     told: PieceSet,
     ended: bool,
+    /// Open as long as the child listens.
+    _span: Span,
 }
 
 impl Feed {
-    pub(super) fn of(blob: Arc<BlobFile>) -> Self {
-        Self { coming: None, blob: Some(blob), commits: None, told: PieceSet::new(), ended: false }
+    pub(super) fn of(blob: Arc<BlobFile>, span: Span) -> Self {
+        Self::new(None, Some(blob), span)
     }
 
-    pub(super) fn coming(coming: watch::Receiver<Option<Arc<BlobFile>>>) -> Self {
-        Self { coming: Some(coming), blob: None, commits: None, told: PieceSet::new(), ended: false }
+    pub(super) fn coming(coming: watch::Receiver<Option<Arc<BlobFile>>>, span: Span) -> Self {
+        Self::new(Some(coming), None, span)
+    }
+
+    fn new(
+        coming: Option<watch::Receiver<Option<Arc<BlobFile>>>>,
+        blob: Option<Arc<BlobFile>>,
+        span: Span,
+    ) -> Self {
+        Self { coming, blob, commits: None, told: PieceSet::new(), ended: false, _span: span }
     }
 
     async fn line(&mut self) -> Option<Vec<u8>> {

@@ -2,7 +2,10 @@
 //!
 //! Invariant: no input panics, and none longer than [`MAX_HEAD_BYTES`] is looked at.
 
+use super::pass::Proof;
+use crate::trace::TRACEPARENT;
 use hawker_api::task::TaskId;
+use hawker_api::trace::TRACEPARENT_LEN;
 use std::ops::Range;
 
 /// Longest request or response head, bytes.
@@ -17,6 +20,10 @@ pub struct Request {
     /// HEAD: the same head, no body.
     pub head_only: bool,
     pub range: Option<ByteRange>,
+    /// That it comes from a node of the cluster.
+    pub proof: Option<Proof>,
+    /// The trace it belongs to, as sent.
+    pub traceparent: Option<String>,
     /// The peer closes after this answer.
     pub close: bool,
 }
@@ -130,10 +137,14 @@ pub fn parse(received: &[u8]) -> Result<Parsed, BadRequest> {
         Some("HEAD") => true,
         _ => return Err(BadRequest::Method),
     };
-    let (mut range, mut close) = (None, head.version == Some(0));
+    let (mut range, mut proof, mut traceparent, mut close) = (None, None, None, head.version == Some(0));
     for header in head.headers.iter() {
         if header.name.eq_ignore_ascii_case("range") {
             range = ByteRange::parse(header.value);
+        } else if header.name.eq_ignore_ascii_case("authorization") {
+            proof = Proof::parse(header.value);
+        } else if header.name.eq_ignore_ascii_case(TRACEPARENT) {
+            traceparent = traced(header.value);
         } else if header.name.eq_ignore_ascii_case("connection") {
             close |= header.value.eq_ignore_ascii_case(b"close");
         } else if header.name.eq_ignore_ascii_case("transfer-encoding")
@@ -143,7 +154,16 @@ pub fn parse(received: &[u8]) -> Result<Parsed, BadRequest> {
         }
     }
     let target = target(head.path.unwrap_or_default());
-    Ok(Parsed::Complete { request: Request { target, head_only, range, close }, consumed })
+    Ok(Parsed::Complete {
+        request: Request { target, head_only, range, proof, traceparent, close },
+        consumed,
+    })
+}
+
+/// Checked where it is used; what is longer is none.
+fn traced(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= 2 * TRACEPARENT_LEN)?;
+    Some(text.to_owned())
 }
 
 fn target(path: &str) -> Target {

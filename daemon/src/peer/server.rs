@@ -5,8 +5,10 @@
 use super::request::text_answer;
 use crate::config::PeerConfig;
 use crate::engine::{Connection, Engine};
+use crate::handover::sockets;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -27,9 +29,17 @@ pub struct PeerError {
     source: io::Error,
 }
 
+impl PeerError {
+    pub(crate) fn new(addr: SocketAddr, source: io::Error) -> Self {
+        Self { addr, source }
+    }
+}
+
 /// Serves pieces until shut down.
 pub struct PeerServer {
     addr: SocketAddr,
+    /// The listening socket, for who comes next.
+    kept: OwnedFd,
     engine: Arc<dyn Engine>,
     tracker: TaskTracker,
     cancel: CancellationToken,
@@ -41,19 +51,36 @@ impl PeerServer {
     /// # Errors
     /// The address cannot be listened on.
     pub async fn bind(config: &PeerConfig, engine: Arc<dyn Engine>) -> Result<Self, PeerError> {
+        let bound =
+            sockets::bind(config.addr, false).map_err(|source| PeerError { addr: config.addr, source })?;
+        Self::serve(config, bound, engine)
+    }
+
+    /// As [`Self::bind`], on a socket that listens already.
+    pub(crate) fn serve(
+        config: &PeerConfig,
+        listener: std::net::TcpListener,
+        engine: Arc<dyn Engine>,
+    ) -> Result<Self, PeerError> {
         let failed = |source| PeerError { addr: config.addr, source };
-        let listener = TcpListener::bind(config.addr).await.map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
+        let kept = listener.as_fd().try_clone_to_owned().map_err(failed)?;
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(accept(listener, Arc::clone(&engine), cancel.clone()));
-        Ok(Self { addr, engine, tracker, cancel })
+        Ok(Self { addr, kept, engine, tracker, cancel })
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.kept.as_fd()
+    }
+
     pub async fn shutdown(self) {
+        drop(self.kept);
         self.cancel.cancel();
         self.tracker.close();
         self.tracker.wait().await;

@@ -1,14 +1,17 @@
 //! What a peer may have of this node: verified pieces, and the news of more.
 //!
-//! Invariant: every byte served belongs to a piece that matched its digest in this process.
+//! Invariant: every byte served belongs to a piece that matched its digest in this process, and goes to a
+//! peer that its [`Pass`] admits.
 
 use super::PIECE_DIGEST_ALGORITHM;
 use super::feed::Feed;
+use super::pass::Pass;
 use super::request::{Request, Target, text_answer};
 use crate::accounting::Accounting;
 use crate::engine::{Answer, Service};
 use crate::shaper::Grant;
 use crate::store::{BlobFile, StoreError};
+use crate::trace;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::BoxFuture;
@@ -18,6 +21,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tracing::{Instrument, Span};
 
 /// Where the service finds blobs.
 pub trait Holdings: Send + Sync + 'static {
@@ -39,11 +43,18 @@ pub enum Found {
 pub struct PieceService {
     holdings: Arc<dyn Holdings>,
     accounting: Accounting,
+    pass: Pass,
 }
 
 impl PieceService {
+    /// Serves whoever asks.
     pub fn new(holdings: Arc<dyn Holdings>, accounting: Accounting) -> Self {
-        Self { holdings, accounting }
+        Self::with_pass(holdings, accounting, Pass::open())
+    }
+
+    /// Serves whom `pass` admits.
+    pub fn with_pass(holdings: Arc<dyn Holdings>, accounting: Accounting, pass: Pass) -> Self {
+        Self { holdings, accounting, pass }
     }
 
     async fn blob(&self, task: &TaskId, request: &Request) -> Answer {
@@ -91,11 +102,11 @@ impl PieceService {
         }
     }
 
-    fn have(&self, task: &TaskId, request: &Request) -> Answer {
+    fn have(&self, task: &TaskId, request: &Request, span: Span) -> Answer {
         let feed = match self.holdings.find(task) {
             Found::Nothing => return not_held(),
-            Found::Here(blob) => Feed::of(blob),
-            Found::Coming(coming) => Feed::coming(coming),
+            Found::Here(blob) => Feed::of(blob, span),
+            Found::Coming(coming) => Feed::coming(coming, span),
         };
         let head =
             b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n".to_vec();
@@ -109,10 +120,16 @@ impl PieceService {
 impl Service for PieceService {
     fn answer(&self, peer: IpAddr, request: Request) -> BoxFuture<'_, Answer> {
         self.accounting.asks(peer);
+        let span = trace::serve(&request, peer);
         Box::pin(async move {
             match &request.target {
-                Target::Blob(task) => self.blob(task, &request).await,
-                Target::Have(task) => self.have(task, &request),
+                Target::Blob(task) | Target::Have(task)
+                    if !self.pass.admits(task, request.proof.as_ref()) =>
+                {
+                    forbidden()
+                }
+                Target::Blob(task) => self.blob(task, &request).instrument(span).await,
+                Target::Have(task) => self.have(task, &request, span),
                 Target::Health => Answer::Text(text_answer("200 OK", "ok", false)),
                 Target::Unknown => Answer::Text(text_answer("404 Not Found", "no such resource", false)),
             }
@@ -149,6 +166,11 @@ fn head(blob: &BlobFile, range: &Range<u64>, partial: bool) -> Vec<u8> {
 
 fn not_held() -> Answer {
     Answer::Text(text_answer("404 Not Found", "not held here", false))
+}
+
+/// The same for what is held and what is not: whoever is no node learns neither.
+fn forbidden() -> Answer {
+    Answer::Text(text_answer("403 Forbidden", "for nodes of this cluster only", false))
 }
 
 fn busy() -> Answer {

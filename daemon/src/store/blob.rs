@@ -8,6 +8,7 @@
 use super::StoreError;
 use super::journal::Journal;
 use super::writeback;
+use crate::mapping::Window;
 use crate::pipe::Pipe;
 use hawker_api::pieces::{Geometry, PieceDigest, PieceSet};
 use hawker_api::task::TaskId;
@@ -19,11 +20,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-/// Step in which a piece is read back for checking, bytes.
-const CHECK_STEP_BYTES: usize = 256 << 10;
-
-/// Step in which spliced bytes are written and read back, bytes: a quarter of a second-level cache.
-const WRITE_STEP_BYTES: usize = 256 << 10;
+/// Step in which bytes are read where they cannot be mapped.
+const READ_STEP_BYTES: u64 = 256 << 10;
 
 /// Pieces after which writing to the disk begins (1 GiB of the smallest). Beginning costs the receiver
 /// 0.08 s of CPU per GB, which blobs that fit the page cache's slack are spared.
@@ -40,6 +38,8 @@ pub struct BlobFile {
     complete: AtomicBool,
     /// The store dropped it; whoever has it open still reads what it held.
     retired: AtomicBool,
+    /// The directory is another daemon's: nothing is written any more.
+    frozen: AtomicBool,
     /// Counts commits; children and readers wait on it.
     commits: watch::Sender<u64>,
 }
@@ -67,8 +67,19 @@ impl BlobFile {
             }
         }
         let pieces = Mutex::new(Pieces { held, checked: PieceSet::new(), digests });
-        let (complete, retired) = (AtomicBool::new(complete), AtomicBool::new(false));
-        Self { task, geometry, file, journal, pieces, complete, retired, commits: watch::channel(0).0 }
+        let (complete, [retired, frozen]) =
+            (AtomicBool::new(complete), [const { AtomicBool::new(false) }; 2]);
+        Self {
+            task,
+            geometry,
+            file,
+            journal,
+            pieces,
+            complete,
+            retired,
+            frozen,
+            commits: watch::channel(0).0,
+        }
     }
 
     pub fn task(&self) -> TaskId {
@@ -102,6 +113,17 @@ impl BlobFile {
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.commits.send_modify(|commits| *commits += 1);
+    }
+
+    /// From now on it is only read: whoever writes at this moment is waited for.
+    pub(super) fn freeze(&self) {
+        let _pieces = self.pieces.lock();
+        self.frozen.store(true, Ordering::Release);
+    }
+
+    fn may_write(&self, act: &'static str) -> Result<(), StoreError> {
+        let frozen = self.frozen.load(Ordering::Acquire);
+        if frozen { Err(StoreError::HandedOver { task: self.task, act }) } else { Ok(()) }
     }
 
     pub fn has(&self, piece: u32) -> bool {
@@ -140,32 +162,20 @@ impl BlobFile {
     /// The write's own; `NoSpace` where the disk is full.
     pub fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
         debug_assert!(!self.has(self.geometry.piece_at(offset)), "a held piece is immutable");
+        self.may_write("write")?;
         self.file.write_all_at(bytes, offset).map_err(|source| self.failed("write", source))
     }
 
-    /// Writes what is in a pipe into a piece that is not held yet, and shows `each` what was written, as it is
-    /// read back: in steps of [`WRITE_STEP_BYTES`], which are still in the processor's cache then.
+    /// Writes all that is in a pipe into a piece that is not held yet.
     ///
     /// # Errors
     /// The write's own; `NoSpace` where the disk is full.
-    pub fn write_from(
-        &self,
-        pipe: &mut Pipe,
-        mut offset: u64,
-        scratch: &mut Vec<u8>,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<(), StoreError> {
+    pub fn write_from(&self, pipe: &mut Pipe, mut offset: u64) -> Result<(), StoreError> {
         debug_assert!(!self.has(self.geometry.piece_at(offset)), "a held piece is immutable");
-        scratch.resize(WRITE_STEP_BYTES, 0);
+        self.may_write("write")?;
         while pipe.held() > 0 {
-            let written = pipe.drain_to_file(&self.file, offset, WRITE_STEP_BYTES);
-            let written = written.map_err(|source| self.failed("write", source))?;
-            // More than a step only where a file system cannot splice.
-            scratch.resize(written.max(scratch.len()), 0);
-            let (step, _) = scratch.split_at_mut(written);
-            self.read(step, offset)?;
-            each(step);
-            offset += written as u64;
+            let written = pipe.drain_to_file(&self.file, offset, pipe.held());
+            offset += written.map_err(|source| self.failed("write", source))? as u64;
         }
         Ok(())
     }
@@ -179,6 +189,7 @@ impl BlobFile {
         if pieces.held.contains(piece) {
             return Ok(false);
         }
+        self.may_write("journal")?;
         self.journal.record(piece, &digest).map_err(|source| self.failed("journal", source))?;
         if let Some(slot) = pieces.digests.get_mut(piece as usize) {
             *slot = Some(digest);
@@ -205,6 +216,7 @@ impl BlobFile {
     /// The journal could not be written.
     pub fn forget(&self, pieces: &PieceSet) -> Result<(), StoreError> {
         let mut state = self.pieces.lock();
+        self.may_write("journal")?;
         for piece in pieces.iter() {
             self.journal.erase(piece).map_err(|source| self.failed("journal", source))?;
             state.held.remove(piece);
@@ -224,22 +236,45 @@ impl BlobFile {
         self.file.read_exact_at(buffer, offset).map_err(|source| self.failed("read", source))
     }
 
-    /// Reads a range in steps of `step` bytes. Blocks on the disk.
+    /// Shows a range, from a mapping where there can be one. `window` is what is mapped, kept between calls for
+    /// ranges that follow each other up to `until`. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`Self::read`].
-    pub fn read_steps(
+    /// As [`Self::read`]; what was shown before counts for nothing then.
+    pub fn show(
         &self,
         range: Range<u64>,
-        step: usize,
+        until: u64,
+        window: &mut Option<Window>,
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), StoreError> {
-        let (mut buffer, mut offset) = (vec![0; step], range.start);
+        let mut offset = range.start;
         while offset < range.end {
-            let length = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(step);
-            self.read(&mut buffer[..length], offset)?;
-            each(&buffer[..length]);
-            offset += length as u64;
+            if !window.as_ref().is_some_and(|window| window.range().contains(&offset)) {
+                // First the old one goes: they count as memory of this process.
+                *window = None;
+                *window = Window::of(&self.file, offset..until.max(range.end)).ok();
+            }
+            let Some(window) = window else { return self.read_steps(offset..range.end, each) };
+            let part = offset..range.end.min(window.range().end);
+            if let Err(source) = window.look(&part, &mut each) {
+                // Reading tells why, if it is still so.
+                self.read_steps(part, |_| ())?;
+                return Err(self.failed("read", source));
+            }
+            offset = part.end;
+        }
+        Ok(())
+    }
+
+    fn read_steps(&self, range: Range<u64>, mut each: impl FnMut(&[u8])) -> Result<(), StoreError> {
+        let (mut buffer, mut offset) = (Vec::new(), range.start);
+        while offset < range.end {
+            let step = (range.end - offset).min(READ_STEP_BYTES);
+            buffer.resize(usize::try_from(step).unwrap_or_default(), 0);
+            self.read(&mut buffer, offset)?;
+            each(&buffer);
+            offset += step;
         }
         Ok(())
     }
@@ -262,7 +297,8 @@ impl BlobFile {
             pieces.digests.get(piece as usize).copied().flatten()
         };
         let mut hasher = blake3::Hasher::new();
-        self.read_steps(self.geometry.range(piece), CHECK_STEP_BYTES, |bytes| {
+        let range = self.geometry.range(piece);
+        self.show(range.clone(), range.end, &mut None, |bytes| {
             hasher.update(bytes);
         })?;
         if expected != Some(*hasher.finalize().as_bytes()) {

@@ -6,6 +6,7 @@
 //! DIR/partial/sha256-<hex>.pieces   its journal
 //! DIR/blobs/sha256-<hex>.data       a blob whose whole digest matched
 //! DIR/blobs/sha256-<hex>.pieces
+//! DIR/pins/sha256-<hex>             empty: this one is never evicted
 //! ```
 //!
 //! Invariant: a data file in `blobs/` was complete, verified and on disk before it got its name.
@@ -31,11 +32,19 @@ pub(super) struct Layout {
 impl Layout {
     /// Makes the directories, readable by the daemon alone also where they existed before.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        for dir in [dir.to_owned(), dir.join("partial"), dir.join("blobs")] {
+        let layout = Self { dir: dir.to_owned() };
+        layout.restore()?;
+        Ok(layout)
+    }
+
+    /// Makes directories that are missing.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        let dir = &self.dir;
+        for dir in [dir.clone(), dir.join("partial"), dir.join("blobs"), dir.join("pins")] {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         }
-        Ok(Self { dir: dir.to_owned() })
+        Ok(())
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -48,6 +57,25 @@ impl Layout {
 
     pub(super) fn held(&self, task: &TaskId) -> Paths {
         paths(&self.dir.join("blobs"), task)
+    }
+
+    pub(super) fn pin(&self, task: &TaskId) -> PathBuf {
+        self.dir.join("pins").join(stem(task))
+    }
+
+    /// Removes journals whose data is not there: what a crash between two steps leaves.
+    pub(super) fn remove_orphans(&self) -> io::Result<()> {
+        for dir in [self.dir.join("blobs"), self.dir.join("partial")] {
+            for entry in fs::read_dir(dir)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|kind| kind == "pieces")
+                    && !path.with_extension("data").exists()
+                {
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tasks with a data file in `blobs/` (`true`) or `partial/` (`false`).
@@ -85,8 +113,12 @@ impl Paths {
 }
 
 fn paths(dir: &Path, task: &TaskId) -> Paths {
-    let stem = format!("{}-{}", task.algorithm().name(), task.hex());
+    let stem = stem(task);
     Paths { data: dir.join(format!("{stem}.data")), pieces: dir.join(format!("{stem}.pieces")) }
+}
+
+fn stem(task: &TaskId) -> String {
+    format!("{}-{}", task.algorithm().name(), task.hex())
 }
 
 fn task_of(name: &str) -> Option<TaskId> {

@@ -1,5 +1,7 @@
 //! The store against a real directory: restarts, eviction, damage, lack of space.
 
+mod care;
+
 use super::*;
 use hawker_api::units::ByteSize;
 
@@ -80,6 +82,8 @@ fn eviction_takes_the_oldest_that_nobody_uses() {
     assert!(error.is_no_space(), "{error}");
     assert!(store.report().error.is_some_and(|text| text.contains("capacity")));
     drop(used);
+    drop(store.create(&task(7), 1).unwrap());
+    assert!(store.report().error.is_some(), "that a byte fits does not mean that 9 MiB do");
     store.create(&task(6), 12 * MIB).unwrap();
     assert_eq!(store.report().error, None);
 }
@@ -116,4 +120,66 @@ fn directories_and_files_are_private() {
     let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(dir.path().join("blobs")), 0o700);
     assert_eq!(mode(dir.path().join("blobs").join(format!("sha256-{}.data", task(1).hex()))), 0o600);
+}
+
+#[test]
+fn a_pinned_blob_stays_whatever_happens_until_it_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = store(dir.path(), 8 * MIB);
+        drop(put(&store, 1, 4 * MIB));
+        assert!(store.pin(&task(1), true).unwrap());
+        assert!(!store.pin(&task(9), true).unwrap(), "nothing to pin");
+    }
+    let store = store(dir.path(), 8 * MIB);
+    for tag in 2..6 {
+        drop(put(&store, tag, 4 * MIB));
+    }
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+    let mut expired = store.expire(later).unwrap();
+    assert_eq!((expired.pop(), expired.pop()), (Some(task(5)), None), "all others were evicted before");
+    assert_eq!(
+        store.list().iter().map(|blob| (blob.task, blob.pinned)).collect::<Vec<_>>(),
+        [(task(1), true)]
+    );
+    assert!(store.create(&task(7), 8 * MIB).unwrap_err().is_no_space());
+    assert!(store.pin(&task(1), false).unwrap());
+    store.create(&task(7), 8 * MIB).unwrap();
+    assert!(store.get(&task(1)).unwrap().is_none());
+    assert_eq!(std::fs::read_dir(dir.path().join("pins")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_read_does_not_expire_and_use_is_remembered_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = std::time::SystemTime::now();
+    let hour = std::time::Duration::from_secs(3600);
+    {
+        let store = store(dir.path(), 0);
+        for tag in [1, 2] {
+            let blob = put(&store, tag, MIB);
+            blob.file().set_modified(now - 3 * hour).unwrap();
+        }
+    }
+    let used = store(dir.path(), 0);
+    let reading = used.get(&task(1)).unwrap().unwrap();
+    assert_eq!(used.expire(now - hour).unwrap(), [task(2)]);
+    assert!(used.expire(now + hour).unwrap().is_empty(), "it is being read");
+    drop((reading, used));
+    assert!(store(dir.path(), 0).expire(now - hour).unwrap().is_empty(), "it was used a moment ago");
+}
+
+#[test]
+fn a_crash_between_two_steps_leaves_nothing_that_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&store(dir.path(), 0), 1, 5 * MIB);
+    let (blobs, partial) = (dir.path().join("blobs"), dir.path().join("partial"));
+    let name = format!("sha256-{}", task(1).hex());
+    // As if the power failed after the journal was renamed and before the data was.
+    std::fs::rename(blobs.join(format!("{name}.data")), partial.join(format!("{name}.data"))).unwrap();
+    let reopened = store(dir.path(), 0);
+    assert_eq!(reopened.report().used_bytes, 0);
+    for place in [blobs, partial] {
+        assert_eq!(std::fs::read_dir(place).unwrap().count(), 0);
+    }
 }

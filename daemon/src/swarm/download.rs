@@ -4,12 +4,13 @@
 //!
 //! Invariant: every change wakes everybody who waits for one.
 
+use super::claim::Claim;
 use super::context::Context;
 use super::failure::Failure;
-use super::intake::Intake;
+use super::intake::Arrived;
 use super::orders::{Attested, Notice, Want};
 use super::shunned::unix_ms;
-use super::state::{Claim, Outcome, State};
+use super::state::{Outcome, State};
 use crate::metrics::Source;
 use crate::origin::{Credentials, OriginObject};
 use crate::status::TaskReport;
@@ -17,8 +18,8 @@ use crate::store::BlobFile;
 use hawker_api::pieces::{Geometry, PieceDigest, PieceSet};
 use hawker_api::task::TaskId;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ pub(super) struct Download {
     changes: watch::Sender<u64>,
     arrival: watch::Sender<Option<Arc<BlobFile>>>,
     started: SystemTime,
+    /// The trace it belongs to, for others who work for it.
+    pub(super) traceparent: OnceLock<String>,
 }
 
 impl Download {
@@ -55,6 +58,7 @@ impl Download {
             changes: watch::channel(0).0,
             arrival: watch::channel(None).0,
             started: SystemTime::now(),
+            traceparent: OnceLock::new(),
         })
     }
 
@@ -117,27 +121,27 @@ impl Download {
     /// another source had it first.
     pub(super) fn commit(
         &self,
-        intake: &Intake,
+        arrived: &Arrived,
         source: Source,
         attester: Option<Arc<str>>,
     ) -> Result<(), Failure> {
-        let committed = intake.commit().map_err(|error| {
+        let committed = arrived.commit().map_err(|error| {
             self.context.store.note_error(&error);
             Failure::Store(error.to_string())
         });
         if !committed? {
             return Ok(());
         }
-        let (piece, geometry) = (intake.piece(), intake.blob().geometry());
+        let (piece, geometry) = (arrived.piece(), arrived.blob().geometry());
         let range = geometry.range(piece);
         let attester = attester.unwrap_or_else(|| Arc::clone(&self.context.host_id));
         self.update(|state| {
             State::count(&mut state.fetched, source, range.end - range.start);
             state.origins.insert(piece, (source, attester));
             state.last_progress = Instant::now();
-            state.refused = None;
+            (state.refused, state.origin_stopped) = (None, None);
         });
-        let attested = (source == Source::Origin && self.disproven.is_none()).then(|| intake.digest());
+        let attested = (source == Source::Origin && self.disproven.is_none()).then(|| arrived.digest());
         self.context.announce.tell(Notice::Piece { task: self.task, size: geometry.size(), piece, attested });
         Ok(())
     }
@@ -148,6 +152,11 @@ impl Download {
 
     pub(super) fn fail(&self, failure: Failure) {
         self.update(|state| state.end(Outcome::Failed(failure)));
+    }
+
+    /// How long it has been under way.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed().unwrap_or_default()
     }
 
     /// Where a piece came from; what was here before counts as local.
@@ -181,7 +190,8 @@ impl Download {
         }
         let fetching = state.leases.values().map(|lease| lease.pieces.clone()).collect();
         let object = state.object.clone();
-        notices.insert(0, Notice::Want(Want { task: self.task, object, size, held, fetching }));
+        let traceparent = self.traceparent.get().cloned();
+        notices.insert(0, Notice::Want(Want { task: self.task, object, size, held, fetching, traceparent }));
         notices
     }
 

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 /// Decisions that depend on time are looked at this often.
 const TICK: Duration = Duration::from_millis(250);
@@ -37,6 +38,8 @@ enum Ended {
 /// How the download ended, for whoever keeps the list of them.
 pub(super) enum Verdict {
     Ended,
+    /// The origin itself sent other bytes than the digest's.
+    OriginWrong,
     /// The list was wrong: fetch again from the origin and see who lied.
     Disproven(Disproven),
 }
@@ -145,7 +148,7 @@ impl Driver {
         };
         for parent in new {
             let download = Arc::clone(&self.download);
-            self.crew.spawn(async move {
+            let fetching = async move {
                 let host_id = parent.host_id.clone();
                 fetch::from_parent(Arc::clone(&download), parent).await;
                 // Assigned again meanwhile: it gets new workers.
@@ -154,7 +157,8 @@ impl Driver {
                     state.has = hawker_api::pieces::PieceSet::new();
                 }
                 Ended::Parent
-            });
+            };
+            self.crew.spawn(fetching.in_current_span());
         }
     }
 
@@ -172,13 +176,14 @@ impl Driver {
         };
         for (id, errand) in new {
             let download = Arc::clone(&self.download);
-            self.crew.spawn(async move {
+            let fetching = async move {
                 let revoked = revoked(&download, id);
                 tokio::select! {
                     () = revoked => Ended::Lease(id, Ok(())),
                     fetched = lease::from_origin(Arc::clone(&download), errand) => Ended::Lease(id, fetched),
                 }
-            });
+            };
+            self.crew.spawn(fetching.in_current_span());
         }
     }
 
@@ -196,10 +201,11 @@ impl Driver {
         self.own = true;
         let download = Arc::clone(&self.download);
         let object = download.state().object.clone();
-        self.crew.spawn(async move {
+        let fetching = async move {
             let errand = Errand { object, pieces: 0..MAX_PIECES, lease: None };
             Ended::Own(lease::from_origin(download, errand).await)
-        });
+        };
+        self.crew.spawn(fetching.in_current_span());
     }
 
     fn ended(&mut self, ended: Ended) {
@@ -368,7 +374,7 @@ async fn disproved(download: &Arc<Download>) -> Verdict {
         let detail = "the origin's bytes do not match the digest".to_owned();
         download.context.announce.tell(Notice::Mismatch { task, attesters: Vec::new() });
         download.context.announce.tell(Notice::Abandoned { task, detail });
-        return Verdict::Ended;
+        return Verdict::OriginWrong;
     }
     Verdict::Disproven(list)
 }

@@ -1,7 +1,7 @@
 //! Why a download ended without the blob, and what that means for whoever waits.
 
 use crate::mirror::blobs::{OpenError, ReadError};
-use crate::origin::OriginError;
+use crate::origin::{IDLE_LIMIT, OriginError};
 use hawker_api::pieces::TooLarge;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,12 +19,16 @@ pub(super) enum Failure {
     Store(String),
     #[error("no progress for {seconds} s")]
     Stalled { seconds: u64 },
+    #[error("the origin stopped in the middle")]
+    Stopped,
     #[error("nobody wants it any more")]
     Abandoned,
     #[error("the scheduler disproved the piece list: {0}")]
     ListReset(String),
     #[error("the daemon shuts down")]
     Shutdown,
+    #[error("handed over to another daemon")]
+    HandedOver,
 }
 
 impl Failure {
@@ -33,6 +37,7 @@ impl Failure {
             Self::Origin(error) => OpenError::Origin(error.clone()),
             Self::NoSpace(detail) => OpenError::NoSpace(detail.clone()),
             Self::TooLarge(TooLarge { size }) => OpenError::TooLarge { size: *size },
+            Self::HandedOver => OpenError::HandedOver,
             other => OpenError::Unavailable(other.to_string()),
         }
     }
@@ -43,6 +48,8 @@ impl Failure {
             Self::NoSpace(detail) => ReadError::NoSpace(detail.clone()),
             Self::Mismatch | Self::ListReset(_) => ReadError::Mismatch,
             Self::Stalled { seconds } => ReadError::Stalled { seconds: *seconds },
+            Self::Stopped => ReadError::Stalled { seconds: IDLE_LIMIT.as_secs() },
+            Self::HandedOver => ReadError::HandedOver,
             other => ReadError::Io(other.to_string()),
         }
     }

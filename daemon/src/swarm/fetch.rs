@@ -3,15 +3,18 @@
 //! Invariant: a piece that does not match what the piece list says is not held, and its sender is
 //! named and not asked again.
 
+use super::claim::Claim;
 use super::download::Download;
 use super::intake::Intake;
 use super::orders::{Attested, Notice, Parent};
-use super::state::{Claim, Expected};
+use super::state::Expected;
+use super::trace::FromParent;
 use crate::peer::client::{ClientError, News, PeerConnection};
 use crate::store::BlobFile;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Connections to one parent for one task: one works while the other waits for its request's answer.
 const CONNECTIONS_PER_PARENT: usize = 2;
@@ -21,14 +24,24 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// Failures to connect in a row after which the scheduler is told.
 const UNREACHABLE_AFTER: u32 = 4;
+/// A parent stands still that gave fewer than [`CRAWL_BYTES`] in this time, over all its connections. Longer than the scheduler
+/// needs to notice that a host is gone: it has one node go on for all, where each would ask the origin for itself.
+const CRAWL_WINDOW: Duration = Duration::from_secs(4);
+/// Less is not worth waiting for: 4 KiB/s.
+const CRAWL_BYTES: u64 = 16 << 10;
+const LOOK_AT_PARENT: Duration = Duration::from_millis(250);
+/// A parent that was taken away and wrote nothing for this long is left with its piece unfinished.
+const FORSAKEN_WINDOW: Duration = Duration::from_millis(300);
 /// Waiting workers look again after this, because claims grow stale without an event.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Works with `parent` until it is retired or shunned, or the download ends.
 pub(super) async fn from_parent(download: Arc<Download>, parent: Parent) {
     let gone = download.cancel.child_token();
-    let workers = (0..CONNECTIONS_PER_PARENT).map(|_| pieces(&download, &parent, &gone));
-    tokio::join!(feed(&download, &parent, &gone), futures::future::join_all(workers));
+    let traced = FromParent::new(&parent, download.context.source(&parent));
+    let workers = (0..CONNECTIONS_PER_PARENT).map(|_| pieces(&download, &parent, &gone, &traced));
+    let work = async { tokio::join!(feed(&download, &parent, &gone), futures::future::join_all(workers)) };
+    work.instrument(traced.span.clone()).await;
 }
 
 fn is_retired(download: &Download, parent: &Parent) -> bool {
@@ -55,6 +68,9 @@ async fn feed(download: &Arc<Download>, parent: &Parent, gone: &CancellationToke
             Err(error) => {
                 failures += 1;
                 tracing::debug!(task = %download.task, %error, "feed of a parent ended");
+                if gave_nothing(&error) {
+                    tried(download, parent, true);
+                }
                 if failures == UNREACHABLE_AFTER && matches!(error, ClientError::Unreachable { .. }) {
                     report_bad(download, parent, 0, error.to_string());
                 }
@@ -106,22 +122,33 @@ async fn size_from_parent(download: &Arc<Download>, parent: &Parent, size: u64) 
 }
 
 /// Fetches piece after piece over one connection.
-async fn pieces(download: &Arc<Download>, parent: &Parent, gone: &CancellationToken) {
+async fn pieces(download: &Arc<Download>, parent: &Parent, gone: &CancellationToken, traced: &FromParent) {
     let (mut connection, mut failures) = (None, 0u32);
     while let Some((blob, piece, expected, claim)) = next(download, parent, gone).await {
         let fetched = tokio::select! {
             () = gone.cancelled() => Err(None),
+            () = watched(download, parent, &claim) => Err(None),
+            () = forsaken(download, parent, &claim) => Err(None),
             fetched = piece_from(download, parent, &mut connection, &blob, (piece, &expected, &claim)) => {
                 fetched.map_err(Some)
             }
         };
         download.release(piece, &claim);
         match fetched {
-            Ok(()) => failures = 0,
+            Ok(()) => {
+                failures = 0;
+                let piece = blob.geometry().range(piece);
+                traced.got(piece.end - piece.start);
+                download.update(|state| state.took(&parent.host_id, claim.age(Instant::now())));
+                tried(download, parent, false);
+            }
             Err(None) => return,
             Err(Some(error)) => {
                 (connection, failures) = (None, failures + 1);
                 tracing::debug!(task = %download.task, piece, %error, "piece not fetched");
+                if gave_nothing(&error) {
+                    tried(download, parent, true);
+                }
                 match error {
                     ClientError::Protocol { .. } => {
                         shun(download, parent, piece, error.to_string());
@@ -137,6 +164,61 @@ async fn pieces(download: &Arc<Download>, parent: &Parent, gone: &CancellationTo
     }
 }
 
+/// Notes when the parent stands still or crawls, and when it no longer does. Does not end: the fetch may come back.
+///
+/// Of the parent, not of the fetch: of several connections that share a limit, one may get nothing for seconds.
+async fn watched(download: &Download, parent: &Parent, claim: &Claim) {
+    let (mut mark, mut since, mut still) = (claim.given(), Instant::now(), false);
+    loop {
+        tokio::time::sleep(LOOK_AT_PARENT).await;
+        let (given, now) = (claim.given(), Instant::now());
+        let was_still = still;
+        if given >= mark + CRAWL_BYTES {
+            (mark, since, still) = (given, now, false);
+        } else if now.duration_since(since) >= CRAWL_WINDOW {
+            (mark, since, still) = (given, now, true);
+        } else {
+            continue;
+        }
+        if still || was_still {
+            tracing::debug!(task = %download.task, parent = %parent.addr, still, "a parent gives nothing, or again");
+            tried(download, parent, still);
+        }
+    }
+}
+
+/// Ends when the parent is no longer assigned and gives nothing: the piece is not waited for.
+async fn forsaken(download: &Download, parent: &Parent, claim: &Claim) {
+    let mut before = None;
+    loop {
+        let now = claim.written();
+        if before == Some(now) && is_retired(download, parent) {
+            return;
+        }
+        before = Some(now);
+        tokio::time::sleep(FORSAKEN_WINDOW).await;
+    }
+}
+
+/// Notes that a parent gave something, or nothing in time.
+fn tried(download: &Download, parent: &Parent, failing: bool) {
+    let (id, now) = (&parent.host_id, tokio::time::Instant::now());
+    {
+        let mut table = download.context.failing.lock();
+        if failing {
+            table.insert(id.clone(), (), now, now);
+        } else {
+            table.remove(id);
+        }
+    }
+    download.update(|state| state.tried(id, failing));
+}
+
+/// Whether the error says that the parent does not work. One that is busy does, for others.
+fn gave_nothing(error: &ClientError) -> bool {
+    !matches!(error, ClientError::Refused { status: 404 | 503, .. } | ClientError::Sink { .. })
+}
+
 type Next = (Arc<BlobFile>, u32, Expected, Claim);
 
 /// The next piece to fetch from `parent`, once there is one; `None` when there will be none.
@@ -145,6 +227,10 @@ async fn next(download: &Download, parent: &Parent, gone: &CancellationToken) ->
     loop {
         changes.borrow_and_update();
         if is_retired(download, parent) || gone.is_cancelled() {
+            return None;
+        }
+        if download.context.closing.is_cancelled() {
+            gone.cancelled().await;
             return None;
         }
         {
@@ -177,7 +263,9 @@ async fn piece_from(
     };
     let mut intake = Intake::new(Arc::clone(blob), piece, claim.clone());
     open.fetch(&download.task, blob.geometry().range(piece), &mut intake).await?;
-    if intake.digest() != expected.digest {
+    let arrived = intake.finish().await;
+    let arrived = arrived.map_err(|detail| ClientError::Sink { parent: parent.addr, detail })?;
+    if arrived.digest() != expected.digest {
         download.context.metrics.piece_rejected();
         let detail = format!("piece {piece} of {} does not match the piece list", download.task);
         return Err(ClientError::Protocol { parent: parent.addr, detail });
@@ -185,7 +273,7 @@ async fn piece_from(
     let source = download.state().parents.get(&parent.host_id).map(|state| state.source);
     let source = source.unwrap_or_else(|| download.context.source(parent));
     let attester = Some(Arc::clone(&expected.attester));
-    if let Err(failure) = download.commit(&intake, source, attester) {
+    if let Err(failure) = download.commit(&arrived, source, attester) {
         download.fail(failure);
     }
     Ok(())

@@ -3,11 +3,11 @@
 //!
 //! Invariant: a piece is fetched from the origin only while it is not held here.
 
+use super::claim::{Claim, STALE_CLAIM};
 use super::download::Download;
 use super::failure::Failure;
 use super::intake::Intake;
 use super::orders::{LeaseOutcome, Notice};
-use super::state::Claim;
 use crate::metrics::Source;
 use crate::origin::{OriginBody, OriginError, OriginObject};
 use crate::peer::client::Sink;
@@ -39,9 +39,8 @@ impl FetchError {
     /// What the scheduler is told.
     pub(super) fn outcome(&self) -> LeaseOutcome {
         match self {
-            Self::Origin(OriginError::NotAllowed { .. }) | Self::Local(_) => {
-                LeaseOutcome::Declined { detail: self.to_string() }
-            }
+            Self::Origin(OriginError::NotAllowed { .. } | OriginError::FileNotAllowed { .. })
+            | Self::Local(_) => LeaseOutcome::Declined { detail: self.to_string() },
             Self::Origin(error) => match error.status() {
                 Some(status) => LeaseOutcome::Status { status },
                 None => LeaseOutcome::Failed { detail: error.to_string() },
@@ -80,6 +79,9 @@ pub(super) async fn from_origin(download: Arc<Download>, errand: Errand) -> Resu
             FetchError::Origin(error) => error.is_retryable() && attempts < MAX_ATTEMPTS,
             FetchError::Local(_) => false,
         };
+        if let FetchError::Origin(OriginError::Failed { .. }) = &error {
+            download.update(|state| state.origin_stopped = Some(Instant::now()));
+        }
         // Nobody has seen a byte yet: let another node, or the runtime itself, try at once.
         if !again || download.blob().is_none() {
             return Err(error);
@@ -96,6 +98,9 @@ fn held(download: &Download) -> u32 {
 
 /// The next bytes to ask for; the end is open where the size is not known.
 fn missing(download: &Download, errand: &Errand) -> Option<Range<u64>> {
+    if download.context.closing.is_cancelled() || superseded(download, errand) {
+        return None;
+    }
     let state = download.state();
     if state.outcome.is_some() {
         return None;
@@ -104,16 +109,21 @@ fn missing(download: &Download, errand: &Errand) -> Option<Range<u64>> {
         return Some(u64::from(errand.pieces.start) * UNKNOWN_SIZE_PIECE_LENGTH..u64::MAX);
     };
     let (held, now, geometry) = (blob.held(), Instant::now(), blob.geometry());
-    let wanted = |piece: &u32| !held.contains(*piece) && !state.is_claimed(*piece, now);
+    let wanted = |piece: &u32| !held.contains(*piece) && !state.is_claimed(*piece, now, STALE_CLAIM);
     let mut pieces = errand.pieces.start..errand.pieces.end.min(geometry.count());
     let first = pieces.find(wanted)?;
     let last = (first..pieces.end.min(first + PIECES_PER_REQUEST)).take_while(wanted).last()?;
     Some(geometry.range(first).start..geometry.range(last).end)
 }
 
+/// Whether a lease came for what was begun on our own account: two answers beside each other would bring the same pieces.
+fn superseded(download: &Download, errand: &Errand) -> bool {
+    errand.lease.is_none() && download.disproven.is_none() && !download.state().leases.is_empty()
+}
+
 async fn request(download: &Arc<Download>, errand: &Errand, range: Range<u64>) -> Result<(), FetchError> {
     let context = &download.context;
-    let credentials = download.state().credentials.clone();
+    let credentials = download.state().credentials_for(&errand.object);
     let asked = if range == (0..u64::MAX) { None } else { Some(range.clone()) };
     let opened = context.origin.open(&errand.object, &download.task, &credentials, asked).await;
     let mut body = opened.map_err(FetchError::Origin)?;
@@ -132,9 +142,12 @@ async fn request(download: &Arc<Download>, errand: &Errand, range: Range<u64>) -
         return Err(FetchError::Origin(OriginError::Length { registry, what, expected: size, got }));
     }
     extend(download, errand, &blob, (start, end.unwrap_or(size)));
-    let mut pour = Pour::new(download, &blob, start);
+    let mut pour = Pour::new(download, errand, &blob, start);
     while let Some(chunk) = body_chunk(&mut body, download, errand).await? {
         pour.take(chunk).await.map_err(FetchError::Local)?;
+        if pour.closed {
+            break; // The rest is the next daemon's to fetch, or a lease's.
+        }
     }
     Ok(())
 }
@@ -171,15 +184,19 @@ fn extend(download: &Download, errand: &Errand, blob: &BlobFile, (start, end): (
 /// Pours a body into pieces. Bytes of pieces that are held already are passed over.
 struct Pour<'a> {
     download: &'a Arc<Download>,
+    errand: &'a Errand,
     blob: &'a Arc<BlobFile>,
     offset: u64,
     piece: Option<(Intake, Claim)>,
     buffer: Vec<u8>,
+    /// At a piece that was not begun any more.
+    closed: bool,
 }
 
 impl<'a> Pour<'a> {
-    fn new(download: &'a Arc<Download>, blob: &'a Arc<BlobFile>, offset: u64) -> Self {
-        Self { download, blob, offset, piece: None, buffer: Vec::with_capacity(BUFFER_BYTES) }
+    fn new(download: &'a Arc<Download>, errand: &'a Errand, blob: &'a Arc<BlobFile>, offset: u64) -> Self {
+        let buffer = Vec::with_capacity(BUFFER_BYTES);
+        Self { download, errand, blob, offset, piece: None, buffer, closed: false }
     }
 
     async fn take(&mut self, mut chunk: Bytes) -> Result<(), Failure> {
@@ -190,6 +207,11 @@ impl<'a> Pour<'a> {
             let left = usize::try_from(range.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
             let bytes = chunk.split_to(chunk.len().min(left).max(1));
             if self.offset == range.start && !self.blob.has(piece) {
+                let closing = self.download.context.closing.is_cancelled();
+                if closing || superseded(self.download, self.errand) {
+                    self.closed = true;
+                    return Ok(());
+                }
                 let claim = self.download.state().claim(piece, Instant::now());
                 self.piece = Some((Intake::new(Arc::clone(self.blob), piece, claim.clone()), claim));
             }
@@ -211,18 +233,33 @@ impl<'a> Pour<'a> {
             self.buffer.clear();
         }
         if ends && let Some((intake, claim)) = self.piece.take() {
-            self.download.commit(&intake, Source::Origin, None)?;
-            self.download.release(intake.piece(), &claim);
+            return self.finish(intake, claim).await;
         }
         Ok(())
+    }
+
+    async fn finish(&mut self, intake: Intake, claim: Claim) -> Result<(), Failure> {
+        let piece = intake.piece();
+        let finished = match intake.finish().await {
+            Ok(arrived) => self.download.commit(&arrived, Source::Origin, None),
+            Err(detail) => self.explain(piece, &claim, &detail),
+        };
+        self.download.release(piece, &claim);
+        finished
     }
 
     fn passed_over(&mut self, detail: &str) -> Result<(), Failure> {
         self.buffer = Vec::with_capacity(BUFFER_BYTES);
         let Some((intake, claim)) = self.piece.take() else { return Ok(()) };
+        let explained = self.explain(intake.piece(), &claim, detail);
         self.download.release(intake.piece(), &claim);
-        if *claim.valid.lock() && !self.blob.has(intake.piece()) {
-            return Err(Failure::Store(format!("write piece {}: {detail}", intake.piece())));
+        explained
+    }
+
+    /// A failure, unless somebody else was faster.
+    fn explain(&self, piece: u32, claim: &Claim, detail: &str) -> Result<(), Failure> {
+        if claim.stands() && !self.blob.has(piece) {
+            return Err(Failure::Store(format!("write piece {piece}: {detail}")));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the scheduler tells this node and what it is told, in plain types. The wire format is
 //! [`crate::control`]'s.
 
+use crate::jobs::orders::JobReport;
 use crate::origin::OriginObject;
 use hawker_api::pieces::{PieceDigest, PieceSet};
 use hawker_api::task::TaskId;
@@ -55,6 +56,8 @@ pub struct Parent {
     pub seed: bool,
     pub idc: String,
     pub location: String,
+    /// Busy with other traffic, and another parent has everything: it is spared while the others give.
+    pub reserve: bool,
 }
 
 /// "Fetch these pieces from the origin, for the cluster."
@@ -66,6 +69,8 @@ pub struct Lease {
     /// May reach past the end where the size is not known yet.
     pub pieces: Range<u32>,
     pub size: Option<u64>,
+    /// The trace of whoever it is for.
+    pub traceparent: Option<String>,
 }
 
 /// To the scheduler. Lost while there is no session: a new one begins with everything that still holds.
@@ -123,6 +128,20 @@ pub enum Notice {
         attesters: Vec<String>,
     },
     Dropped(Vec<TaskId>),
+    /// What is said of the manager's orders.
+    Job(JobReport),
+    Image(Image),
+}
+
+/// An image that somebody here wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// `ghcr.io/a/b:v1`
+    pub name: String,
+    /// Of one platform.
+    pub manifest: TaskId,
+    /// Configuration and layers with their bytes.
+    pub parts: Vec<(TaskId, u64)>,
 }
 
 #[derive(Debug)]
@@ -133,6 +152,8 @@ pub struct Want {
     pub held: PieceSet,
     /// Leases this node is still working on.
     pub fetching: Vec<Range<u32>>,
+    /// The trace of whoever waits for it here.
+    pub traceparent: Option<String>,
 }
 
 #[derive(Debug)]

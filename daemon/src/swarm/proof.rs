@@ -3,18 +3,14 @@
 //! Invariant: nothing else declares a blob complete.
 
 use super::download::Download;
+use crate::digest::WholeDigest;
 use crate::store::{BlobFile, StoreError};
 use hawker_api::pieces::PieceSet;
-use hawker_api::task::{Algorithm, TaskId};
-use sha2::{Digest, Sha256, Sha512};
 use std::sync::Arc;
-
-/// Step in which a piece is read back, bytes.
-const READ_STEP_BYTES: usize = 256 << 10;
 
 /// Ends when all pieces are here: whether the whole matched the task's digest.
 pub(super) async fn whole(download: Arc<Download>, blob: Arc<BlobFile>) -> Result<bool, StoreError> {
-    let mut hasher = Hasher::new(&download.task);
+    let mut hasher = WholeDigest::new(&download.task);
     let mut commits = blob.watch();
     let mut piece = 0;
     while piece < blob.geometry().count() {
@@ -26,7 +22,7 @@ pub(super) async fn whole(download: Arc<Download>, blob: Arc<BlobFile>) -> Resul
         }
         let reading = Arc::clone(&blob);
         let added = tokio::task::spawn_blocking(move || {
-            let result = reading.check(piece).and_then(|()| hasher.add(&reading, piece));
+            let result = reading.check(piece).and_then(|()| add(&mut hasher, &reading, piece));
             (result, hasher)
         });
         let Ok((result, back)) = added.await else { return Ok(false) };
@@ -42,38 +38,14 @@ pub(super) async fn whole(download: Arc<Download>, blob: Arc<BlobFile>) -> Resul
             Err(error) => return Err(error),
         }
     }
-    Ok(hasher.finish() == download.task.digest())
+    Ok(hasher.matches(&download.task))
 }
 
-/// Whichever algorithm the task is named by.
-enum Hasher {
-    Sha256(Box<Sha256>),
-    Sha512(Box<Sha512>),
-}
-
-impl Hasher {
-    fn new(task: &TaskId) -> Self {
-        match task.algorithm() {
-            Algorithm::Sha256 => Self::Sha256(Box::default()),
-            Algorithm::Sha512 => Self::Sha512(Box::default()),
-        }
+/// Adds a piece, where there is a digest to add it to.
+fn add(hasher: &mut WholeDigest, blob: &BlobFile, piece: u32) -> Result<(), StoreError> {
+    if matches!(hasher, WholeDigest::Nothing) {
+        return Ok(()); // The pieces, each checked against the list, are all there is to go by.
     }
-
-    fn add(&mut self, blob: &BlobFile, piece: u32) -> Result<(), StoreError> {
-        blob.read_steps(blob.geometry().range(piece), READ_STEP_BYTES, |bytes| self.update(bytes))
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Sha512(hasher) => hasher.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Sha256(hasher) => hasher.finalize().to_vec(),
-            Self::Sha512(hasher) => hasher.finalize().to_vec(),
-        }
-    }
+    let range = blob.geometry().range(piece);
+    blob.show(range.clone(), range.end, &mut None, |bytes| hasher.update(bytes))
 }

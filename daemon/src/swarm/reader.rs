@@ -12,13 +12,14 @@ use crate::config::Verify;
 use crate::metrics::Source;
 use crate::mirror::blobs::{Blob, BlobReader, ReadError};
 use crate::store::{BlobFile, StoreError};
+use crate::trace::Given;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hawker_api::pieces::PieceSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes given out at once: half of a second-level cache, which they pass on their way to the socket.
 const STEP_BYTES: u64 = 512 << 10;
@@ -40,7 +41,7 @@ impl Blob for Held {
 
     fn read(&self, range: Range<u64>) -> Box<dyn BlobReader> {
         let (context, blob) = (Arc::clone(&self.context), Arc::clone(&self.blob));
-        Box::new(HeldReader { context, blob, range })
+        Box::new(HeldReader { context, blob, range, given: Given::to_current() })
     }
 }
 
@@ -48,6 +49,7 @@ struct HeldReader {
     context: Arc<Context>,
     blob: Arc<BlobFile>,
     range: Range<u64>,
+    given: Given,
 }
 
 impl BlobReader for HeldReader {
@@ -56,6 +58,7 @@ impl BlobReader for HeldReader {
             let Some(range) = step(&self.blob, &mut self.range) else { return Ok(None) };
             let bytes = read(&self.blob, range, &self.context.buffers).await.map_err(io)?;
             self.context.metrics.delivered(Source::Local, bytes.len() as u64);
+            self.given.add(Source::Local, bytes.len() as u64);
             Ok(Some(bytes))
         })
     }
@@ -81,6 +84,7 @@ impl Blob for Arriving {
             range,
             id,
             end_piece,
+            given: Given::to_current(),
         };
         reader.tell_position();
         Box::new(reader)
@@ -93,6 +97,7 @@ struct ArrivingReader {
     range: Range<u64>,
     id: u64,
     end_piece: u32,
+    given: Given,
 }
 
 impl ArrivingReader {
@@ -119,6 +124,9 @@ impl ArrivingReader {
                     Some(Outcome::Verified) => return Ok(()),
                     None if self.blob.has(piece) && !held_back => return Ok(()),
                     None => {}
+                }
+                if state.is_stuck(piece, Instant::now()) {
+                    return Err(Failure::Stopped.read_error());
                 }
                 let quiet = state.last_progress.elapsed();
                 if quiet > STALL_LIMIT {
@@ -150,6 +158,7 @@ impl ArrivingReader {
         let source = download.source_of(piece);
         download.context.metrics.delivered(source, length);
         State::count(&mut download.state().delivered, source, length);
+        self.given.add(source, length);
         Ok(Some(bytes))
     }
 }

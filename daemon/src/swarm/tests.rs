@@ -1,6 +1,8 @@
 //! The swarm over real sockets, files and an HTTP origin; the scheduler's part is played by hand.
 
 mod fixture;
+mod reserve;
+mod still;
 
 use super::*;
 use crate::mirror::blobs::{BlobReader, ReadError};
@@ -89,7 +91,14 @@ async fn a_lease_is_worked_off_and_shared_while_it_arrives() {
         child.told.wait(|notice| matches!(notice, Notice::Want(_))).await;
         // The size is known to nobody yet; the child waits on the seed's feed.
         let pieces = 0..hawker_api::pieces::MAX_PIECES;
-        seed.swarm.order(Order::Lease(Lease { id: 7, task, object: object(), pieces, size: None }));
+        seed.swarm.order(Order::Lease(Lease {
+            id: 7,
+            task,
+            object: object(),
+            pieces,
+            size: None,
+            traceparent: None,
+        }));
         seed.told.wait(|notice| matches!(notice, Notice::Size { .. })).await;
         child.swarm.order(assignment(task, &bytes, "seed", vec![seed.as_parent()]));
     };

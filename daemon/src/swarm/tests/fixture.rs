@@ -3,7 +3,9 @@
 use super::super::orders::{Announce, Notice, Parent};
 use super::super::{Parts, Swarm};
 use crate::accounting::Accounting;
-use crate::config::{MirrorConfig, PeerConfig, PeerTls, Registry, SendMode, StorageConfig, Verify};
+use crate::config::{
+    ClusterRegistries, MirrorConfig, PeerAuth, PeerConfig, PeerTls, Registry, SendMode, StorageConfig, Verify,
+};
 use crate::engine::{self, PortableEngine};
 use crate::metrics::Metrics;
 use crate::origin::{ObjectKind, OriginClient, OriginObject};
@@ -48,6 +50,7 @@ pub(super) fn object() -> OriginObject {
         registry: "registry.test".into(),
         repository: "library/thing".into(),
         kind: ObjectKind::Blob,
+        version: String::new(),
     }
 }
 
@@ -60,13 +63,21 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) async fn start(bytes: &[u8]) -> Self {
-        let (blob, digest) = (Arc::new(bytes.to_vec()), task_of(bytes).to_string());
+        Self::with([(task_of(bytes), bytes)]).await
+    }
+
+    /// Serves blobs under names that may be others'.
+    pub(super) async fn with<'a>(blobs: impl IntoIterator<Item = (TaskId, &'a [u8])>) -> Self {
+        let blobs = blobs.into_iter().map(|(task, bytes)| (task.to_string(), Arc::new(bytes.to_vec())));
+        let blobs: Vec<_> = blobs.collect();
         let sent = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&sent);
         let answer = move |uri: http::Uri, headers: HeaderMap| {
-            let (blob, counted) = (Arc::clone(&blob), Arc::clone(&counted));
-            let known = uri.path().ends_with(&digest);
-            async move { if known { serve(&blob, &headers, &counted) } else { status(StatusCode::NOT_FOUND) } }
+            let known = blobs.iter().find(|(digest, _)| uri.path().ends_with(digest));
+            let (blob, counted) = (known.map(|(_, blob)| Arc::clone(blob)), Arc::clone(&counted));
+            async move {
+                blob.map_or_else(|| status(StatusCode::NOT_FOUND), |blob| serve(&blob, &headers, &counted))
+            }
         };
         let app = axum::Router::new().fallback(answer);
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -179,13 +190,18 @@ impl Node {
         let (metrics, told) = (Metrics::new(), Arc::new(Told::default()));
         let store = open_store(dir.path(), capacity);
         let server = format!("http://{}", origin.addr).parse().unwrap();
-        let registries = vec![Registry { host: object().registry, server }];
-        let mirror = MirrorConfig { addr: (Ipv4Addr::LOCALHOST, 0).into(), registries };
+        let registries = vec![Registry::new(&object().registry, server)];
+        let mirror = MirrorConfig {
+            addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            registries,
+            cluster_registries: ClusterRegistries::Narrow,
+        };
         let accounting = Accounting::new(metrics.clone());
         let swarm = Swarm::new(Parts {
             host_id: name.to_owned(),
             idc: String::new(),
             location: String::new(),
+            seed: true,
             verify: Verify::Streaming,
             store: store.clone(),
             origin: OriginClient::new(&mirror, metrics.clone()).unwrap(),
@@ -195,8 +211,12 @@ impl Node {
         });
         let service = PieceService::new(Arc::new(swarm.clone()), accounting);
         let engine: Arc<dyn engine::Engine> = Arc::new(PortableEngine::new(Arc::new(service), "test".into()));
-        let config =
-            PeerConfig { addr: (Ipv4Addr::LOCALHOST, 0).into(), tls: PeerTls::Off, send: SendMode::Splice };
+        let config = PeerConfig {
+            addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: PeerTls::Off,
+            auth: PeerAuth::Off,
+            send: SendMode::Splice,
+        };
         let peers = PeerServer::bind(&config, engine).await.unwrap();
         Self { name, dir, store, swarm, told, peers }
     }
@@ -217,7 +237,8 @@ impl Node {
 
     pub(super) fn as_parent(&self) -> Parent {
         let (idc, location) = (String::new(), String::new());
-        Parent { host_id: self.name.to_owned(), addr: self.peers.addr(), seed: false, idc, location }
+        let (host_id, addr) = (self.name.to_owned(), self.peers.addr());
+        Parent { host_id, addr, seed: false, idc, location, reserve: false }
     }
 
     pub(super) fn put(&self, bytes: &[u8]) {
