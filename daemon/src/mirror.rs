@@ -1,7 +1,8 @@
 //! The registry mirror for the container runtime: the pull half of the OCI distribution API on loopback.
 //!
-//! Tags pass to the registry with the caller's own credentials; content by digest comes from the swarm
-//! ([`blobs::Blobs`]), or straight from the origin where it cannot be stored here. Not how bytes are found.
+//! What a tag means is asked of the registry with the caller's own credentials; content by digest comes from the swarm
+//! ([`blobs::Blobs`]), or straight from the origin where it cannot be stored here, to callers that the registry lets
+//! have it ([`Access`]). Not how bytes are found.
 //!
 //! Invariant: a runtime gets a head within [`TTFB_LIMIT`], either of an answer that is under way or of a
 //! refusal that makes it try its next host at once. It never gets 408 or 429, which it would retry
@@ -9,37 +10,51 @@
 
 pub mod blobs;
 mod body;
+mod checked;
 mod content;
+mod door;
+pub mod files;
+mod lists;
 mod manifest;
 mod media_type;
+mod names;
 mod pass;
 mod range;
 mod refusal;
 mod request;
 mod route;
 pub(crate) mod serve;
+mod tags;
 mod through;
 
+use crate::access::{Access, Admitted};
 use crate::config::MirrorConfig;
-use crate::metrics::Metrics;
-use crate::origin::OriginClient;
+use crate::metrics::{Asked, Metrics};
+use crate::origin::{Credentials, OriginClient};
+use crate::trace;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use blobs::Blobs;
+use hawker_api::task::TaskId;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use names::Names;
 use refusal::Refusal;
 use request::Get;
 use route::Route;
 use serve::{ServeLimits, Server};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tags::Tags;
+pub use tags::{LAST_KNOWN, TAG_LIFE};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tracing::{Instrument, Span};
 
 /// Longest time from a request to a head: the answer's, or 503.
 pub const TTFB_LIMIT: Duration = Duration::from_secs(5);
@@ -89,6 +104,8 @@ pub enum MirrorError {
 /// The running mirror.
 pub struct MirrorServer {
     addr: SocketAddr,
+    /// The listening socket, for who comes next.
+    kept: OwnedFd,
     server: Server,
 }
 
@@ -115,14 +132,29 @@ impl MirrorServer {
         metrics: Metrics,
         limits: MirrorLimits,
     ) -> Result<Self, MirrorError> {
+        let bound = TcpListener::bind(config.addr).await;
+        let listener = bound.map_err(|source| MirrorError::Bind { addr: config.addr, source })?;
+        Self::serve(config, listener, blobs, (origin, metrics, limits))
+    }
+
+    /// As [`Self::bind_with`], on a socket that listens already.
+    pub(crate) fn serve(
+        config: &MirrorConfig,
+        listener: TcpListener,
+        blobs: Arc<dyn Blobs>,
+        (origin, metrics, limits): (OriginClient, Metrics, MirrorLimits),
+    ) -> Result<Self, MirrorError> {
         let failed = |source| MirrorError::Bind { addr: config.addr, source };
-        let listener = TcpListener::bind(config.addr).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
+        let kept = listener.as_fd().try_clone_to_owned().map_err(failed)?;
         if !addr.ip().is_loopback() {
             tracing::warn!(%addr, "the mirror is not on loopback: whoever reaches it can pull");
         }
         let requests = Arc::new(Semaphore::new(limits.requests));
-        let mirror = Arc::new(Mirror { blobs, origin, metrics, limits, requests });
+        let access = Access::new(config, origin.clone(), metrics.clone());
+        let tags = Tags::new();
+        let names = Names::new();
+        let mirror = Arc::new(Mirror { blobs, origin, access, tags, names, metrics, limits, requests });
         let router = Router::new().fallback(handle).with_state(mirror);
         // A manifest is one small write: it must not wait for the acknowledgement of the last.
         let listener = listener.tap_io(|connection| {
@@ -132,7 +164,7 @@ impl MirrorServer {
         });
         let limits =
             ServeLimits { connections: limits.connections, head_bytes: MAX_HEAD_BYTES, drain: limits.drain };
-        Ok(Self { addr, server: Server::start(listener, &router, limits) })
+        Ok(Self { addr, kept, server: Server::start(listener, &router, limits) })
     }
 
     /// Where it listens; the port is the kernel's choice where the configuration says 0.
@@ -141,9 +173,20 @@ impl MirrorServer {
         self.addr
     }
 
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.kept.as_fd()
+    }
+
     /// Accepts no more, lets what runs end within [`DRAIN_LIMIT`], cuts the rest.
     pub async fn shutdown(self) {
+        drop(self.kept);
         self.server.shutdown().await;
+    }
+
+    /// Accepts no more, lets what runs end until `limit` ends.
+    pub(crate) async fn drain(self, limit: impl Future<Output = ()>) {
+        drop(self.kept);
+        self.server.drain(limit).await;
     }
 }
 
@@ -151,6 +194,9 @@ impl MirrorServer {
 pub(crate) struct Mirror {
     blobs: Arc<dyn Blobs>,
     origin: OriginClient,
+    access: Access,
+    tags: Tags,
+    names: Names,
     metrics: Metrics,
     limits: MirrorLimits,
     requests: Arc<Semaphore>,
@@ -159,20 +205,32 @@ pub(crate) struct Mirror {
 async fn handle(State(mirror): State<Arc<Mirror>>, request: Request<Body>) -> Response {
     // A pull has no body; what came with it is dropped unread.
     let (request, _) = request.into_parts();
-    match mirror.answer(&request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            if let Some(reason) = refusal.reason() {
-                mirror.metrics.fallback(reason);
-            }
-            // The path holds a name and a digest; the query may hold anything.
-            tracing::debug!(path = request.uri.path(), status = %refusal.status(), "refused: {refusal}");
-            refusal.into_response()
-        }
+    let span = trace::mirror(&request);
+    let asked = Instant::now();
+    let response = mirror.respond(&request).instrument(span.clone()).await;
+    let path = request.uri.path();
+    if path != "/healthz" {
+        mirror.metrics.answered(Asked::of(path), response.status().as_u16(), asked.elapsed());
     }
+    trace::until_sent(span, response)
 }
 
 impl Mirror {
+    async fn respond(&self, request: &Parts) -> Response {
+        match self.answer(request).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                if let Some(reason) = refusal.reason() {
+                    self.metrics.fallback(reason);
+                }
+                trace::note(&Span::current(), "error.message", refusal.to_string());
+                // The path holds a name and a digest; the query may hold anything.
+                tracing::debug!(path = request.uri.path(), status = %refusal.status(), "refused: {refusal}");
+                refusal.into_response()
+            }
+        }
+    }
+
     async fn answer(&self, request: &Parts) -> Result<Response, Refusal> {
         let path = request.uri.path();
         if path == "/healthz" {
@@ -181,28 +239,57 @@ impl Mirror {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return Err(Refusal::method(&request.method));
         }
-        let route = route::parse(path)?;
-        if route == Route::Ping {
-            return Ok(ping());
+        if path.starts_with(files::PREFIX) {
+            return self.file(request).await;
         }
-        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refusal::overloaded())?;
+        let route = route::parse(path)?;
+        let permit = Arc::clone(&self.requests).try_acquire_owned();
+        if route == Route::Ping {
+            let credentials = Credentials::from_headers(&request.headers);
+            return Ok(self.door(&credentials).await.unwrap_or_else(ping));
+        }
+        let permit = permit.map_err(|_| Refusal::overloaded())?;
         let get = Get::new(request, route, &self.origin, self.limits.ttfb, permit)?;
-        self.authorise(&get).await?;
-        let kind = get.object.kind;
-        self.content(get).await.map_err(|refusal| refusal.about(kind))
+        let (registry, kind) = (get.object.registry.clone(), get.object.kind);
+        match self.content(get).await {
+            Ok(mut response) => {
+                if !self.shows_challenge(&registry, response.headers()) {
+                    response.headers_mut().remove(header::WWW_AUTHENTICATE);
+                }
+                Ok(response)
+            }
+            Err(refusal) if self.shows_challenge(&registry, &refusal.headers()) => Err(refusal.about(kind)),
+            Err(refusal) => Err(refusal.without_challenge().about(kind)),
+        }
     }
 
-    /// Whether this caller may have this content, before any byte of it moves.
-    ///
-    /// Today whoever reaches loopback may: an origin's own 401 or 403 is passed on when the origin is
-    /// asked, but what is held here is given to every caller on the node.
-    #[expect(
-        clippy::unused_async,
-        reason = "asking the registry for the caller's right is this seam's purpose"
-    )]
-    async fn authorise(&self, _get: &Get) -> Result<(), Refusal> {
-        Ok(())
+    /// Whether this caller may have this content, and which way it comes, before any byte of it moves.
+    async fn admit(&self, get: &mut Get, task: &TaskId) -> Result<Way, Refusal> {
+        match get.in_time(self.access.admit(&get.object, task, &get.credentials)).await?? {
+            Admitted::Shared(credentials) => {
+                get.credentials = credentials;
+                Ok(Way::Cluster)
+            }
+            Admitted::OriginOnly => Ok(Way::Origin),
+        }
     }
+
+    /// A registry's challenge makes a caller send its credentials to this node: only where the configuration
+    /// wants that, and never towards a worse place than the registry.
+    fn shows_challenge(&self, registry: &str, headers: &HeaderMap) -> bool {
+        let challenge = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+        let relayed = self.access.policy(registry).relay_challenge;
+        challenge.is_none_or(|text| relayed && self.origin.may_show(registry, text))
+    }
+}
+
+/// Which way content comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From this node, its peers, and the origin for what is missing.
+    Cluster,
+    /// From the origin alone, kept nowhere.
+    Origin,
 }
 
 /// `/v2/`: this is a registry, and nobody needs to sign in to it.

@@ -5,6 +5,7 @@
 //! Invariant: the last bytes of a blob come only after its whole digest matched on this node.
 
 use crate::origin::{Credentials, OriginError, OriginObject};
+use crate::swarm::orders::Image;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hawker_api::task::TaskId;
@@ -14,6 +15,10 @@ use std::ops::Range;
 pub trait Blobs: Send + Sync + 'static {
     /// Opens a blob: returns once its size is known and somebody was found who has or can fetch it.
     fn open(&self, request: BlobRequest) -> BoxFuture<'_, Result<Box<dyn Blob>, OpenError>>;
+
+    /// Somebody here pulls this image. Without a default: a source in front of another one that said nothing
+    /// would hide every rollout.
+    fn wanted(&self, image: Image);
 
     /// Size of a blob that is wholly held here; never asks anybody. A HEAD is answered from it.
     fn held_size(&self, _task: &TaskId) -> Option<u64> {
@@ -59,6 +64,12 @@ pub enum OpenError {
     TimedOut { task: TaskId },
     #[error("{0}")]
     Unavailable(String),
+    /// A moment ago the origin sent bytes that do not match the digest.
+    #[error("the origin's bytes do not match {task}")]
+    Wrong { task: TaskId },
+    /// Another daemon has the store now; see [`crate::handover`].
+    #[error("handed over to another daemon")]
+    HandedOver,
 }
 
 /// Why a reader ended early; the response is cut, never completed.
@@ -72,6 +83,9 @@ pub enum ReadError {
     Stalled { seconds: u64 },
     #[error("{0}")]
     Io(String),
+    /// The rest comes from another daemon; see [`crate::handover`].
+    #[error("handed over to another daemon")]
+    HandedOver,
     #[error("{0}")]
     NoSpace(String),
 }

@@ -8,14 +8,14 @@ use super::range::Selected;
 use super::refusal::Refusal;
 use super::request::{Get, Head};
 use super::route::Reference;
-use super::{Mirror, through};
+use super::{Mirror, Way, through};
 use crate::origin::ObjectKind;
 use axum::body::Body;
 use axum::response::Response;
 use hawker_api::task::TaskId;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode, header};
 
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+pub(super) const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// An opened blob, or why it goes straight from the origin to the runtime.
 pub(super) enum Opened {
@@ -24,19 +24,26 @@ pub(super) enum Opened {
 }
 
 impl Mirror {
-    pub(super) async fn content(&self, get: Get) -> Result<Response, Refusal> {
-        let task = match &get.reference {
-            Reference::Tag(tag) => return self.pass(&get, tag).await,
-            Reference::Digest(task) => *task,
+    pub(super) async fn content(&self, mut get: Get) -> Result<Response, Refusal> {
+        let task = match get.reference.clone() {
+            Reference::Tag(tag) => return self.tag(get, &tag).await,
+            Reference::List(listing) => return self.list(&get, &listing).await,
+            Reference::Digest(task) => task,
         };
-        match get.object.kind {
-            ObjectKind::Manifest => self.manifest(get, task).await,
-            ObjectKind::Blob if get.method == Method::HEAD => self.blob_head(&get, &task).await,
-            ObjectKind::Blob => self.blob(get, task).await,
+        let way = self.admit(&mut get, &task).await?;
+        match (get.object.kind, way) {
+            (ObjectKind::Manifest, way) => self.manifest(get, task, way).await,
+            (ObjectKind::Blob | ObjectKind::File, way) if get.method == Method::HEAD => {
+                self.blob_head(&get, &task, way).await
+            }
+            (ObjectKind::Blob | ObjectKind::File, Way::Cluster) => self.blob(get, task).await,
+            (ObjectKind::Blob | ObjectKind::File, Way::Origin) => {
+                through::blob(self, get, task, "private").await
+            }
         }
     }
 
-    async fn blob(&self, get: Get, task: TaskId) -> Result<Response, Refusal> {
+    pub(super) async fn blob(&self, get: Get, task: TaskId) -> Result<Response, Refusal> {
         let blob = match self.open(&get, task).await? {
             Opened::Here(blob) => blob,
             Opened::Through(reason) => return through::blob(self, get, task, reason).await,
@@ -61,14 +68,22 @@ impl Mirror {
         }
     }
 
-    /// The size alone: from here where the blob is held, else from the registry.
-    async fn blob_head(&self, get: &Get, task: &TaskId) -> Result<Response, Refusal> {
-        match self.blobs.held_size(task) {
-            Some(size) => {
-                let head = Head { content_type: OCTETS, size: Some(size), part: None };
-                Ok(head.answer(get, task, Body::empty()))
+    /// The size alone: from here where the blob is held, else from the registry. The head is that of a GET.
+    async fn blob_head(&self, get: &Get, task: &TaskId, way: Way) -> Result<Response, Refusal> {
+        let held = if way == Way::Cluster { self.blobs.held_size(task) } else { None };
+        let (size, passed) = match held {
+            Some(size) => (Some(size), None),
+            None => {
+                let passed = self.pass_head(get, &task.to_string()).await?;
+                let length =
+                    passed.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+                let size = length.and_then(|text| text.parse().ok());
+                (size.filter(|_| passed.status() == StatusCode::OK), Some(passed))
             }
-            None => self.pass(get, &task.to_string()).await,
+        };
+        match passed {
+            Some(passed) if size.is_none() => Ok(passed),
+            _ => Ok(Head { content_type: OCTETS, size, part: None }.answer(get, task, Body::empty())),
         }
     }
 

@@ -10,7 +10,7 @@ use super::body;
 use super::content::Opened;
 use super::refusal::Refusal;
 use super::request::{Get, Head};
-use super::{MAX_MANIFEST_BYTES, Mirror, media_type, through};
+use super::{MAX_MANIFEST_BYTES, Mirror, Way, media_type, through};
 use crate::metrics::Source;
 use axum::body::Body;
 use axum::response::Response;
@@ -19,8 +19,12 @@ use hawker_api::task::TaskId;
 use http::Method;
 
 impl Mirror {
-    pub(super) async fn manifest(&self, get: Get, task: TaskId) -> Result<Response, Refusal> {
-        let bytes = match self.open(&get, task).await? {
+    pub(super) async fn manifest(&self, get: Get, task: TaskId, way: Way) -> Result<Response, Refusal> {
+        let opened = match way {
+            Way::Cluster => self.open(&get, task).await?,
+            Way::Origin => Opened::Through("private"),
+        };
+        let bytes = match opened {
             Opened::Here(blob) => {
                 let size = blob.size();
                 check_size(size)?;
@@ -33,6 +37,10 @@ impl Mirror {
             }
             Opened::Through(reason) => self.manifest_through(&get, &task, reason).await?,
         };
+        self.access.vouch(&get.object, &bytes);
+        if way == Way::Cluster && get.method == Method::GET {
+            self.pulled(&get.object, task, &bytes);
+        }
         let content_type = media_type::of_manifest(&bytes);
         let head = Head { content_type, size: Some(bytes.len() as u64), part: None };
         Ok(head.answer(&get, &task, Body::from(bytes)))

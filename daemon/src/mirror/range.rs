@@ -2,6 +2,7 @@
 //!
 //! Invariant: a selected range is not empty and lies within the size.
 
+use http::{HeaderMap, header};
 use std::ops::Range;
 
 /// What a caller asked for, before the size is known.
@@ -24,7 +25,14 @@ pub(super) enum Selected {
 }
 
 impl Wanted {
-    pub(super) fn parse(header: Option<&str>) -> Self {
+    /// What the headers ask for; several `Range` lines mean nothing.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut ranges = headers.get_all(header::RANGE).iter();
+        let range = ranges.next().filter(|_| ranges.next().is_none());
+        Self::parse(range.and_then(|value| value.to_str().ok()))
+    }
+
+    fn parse(header: Option<&str>) -> Self {
         header.and_then(single).unwrap_or(Self::Whole)
     }
 

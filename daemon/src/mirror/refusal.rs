@@ -11,8 +11,8 @@
 use super::blobs::{OpenError, ReadError};
 use crate::origin::{ObjectKind, OriginError};
 use axum::response::{IntoResponse, Response};
-use hawker_api::task::TaskIdError;
-use http::{HeaderValue, Method, StatusCode, header};
+use hawker_api::task::{TaskId, TaskIdError};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::fmt;
 use std::time::Duration;
 
@@ -70,10 +70,36 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error.to_string())
     }
 
+    pub(super) fn not_a_digest(text: &str) -> Self {
+        let message = format!("`{}` is not a digest: use sha256 or sha512", quoted(text));
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
+    }
+
     pub(super) fn not_allowed(registry: &str) -> Self {
         let registry = quoted(registry);
         let message = format!("registry `{registry}` is not on the allow-list (mirror.registries)");
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
+    pub(super) fn file_url(problem: &str) -> Self {
+        let message = format!("what follows /files/ is not the URL of a file: {problem}");
+        Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", message)
+    }
+
+    pub(super) fn file_host(scheme: &str, host: &str) -> Self {
+        let message =
+            format!("{scheme}://{} is not on the allow-list for files (files.origins)", quoted(host));
+        Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
+    pub(super) fn forward(name: &str, why: &str) -> Self {
+        let message = format!("header `{}`: {why} forwarded", quoted(name));
+        Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+    }
+
+    pub(super) fn other_digest(wanted: &TaskId, stated: &TaskId) -> Self {
+        let message = format!("{wanted} is wanted and the origin states {stated}");
+        Self::new(StatusCode::CONFLICT, "DIGEST_INVALID", message)
     }
 
     pub(super) fn which_registry() -> Self {
@@ -94,6 +120,24 @@ impl Refusal {
 
     pub(super) fn too_slow(limit: Duration) -> Self {
         Self::elsewhere("timeout", format!("no answer within {limit:?}"))
+    }
+
+    /// 401, with what the registry wants.
+    pub(super) fn sign_in(registry: &str, challenge: HeaderValue) -> Self {
+        let refusal =
+            Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", format!("{registry} wants credentials"));
+        Self { extra: Some(Box::new((header::WWW_AUTHENTICATE, challenge))), ..refusal }
+    }
+
+    /// The same, telling nobody how to sign in.
+    pub(super) fn without_challenge(mut self) -> Self {
+        self.extra = self.extra.filter(|extra| extra.0 != header::WWW_AUTHENTICATE);
+        self
+    }
+
+    /// The header that goes with it.
+    pub(super) fn headers(&self) -> HeaderMap {
+        self.extra.iter().map(|extra| (extra.0.clone(), extra.1.clone())).collect()
     }
 
     /// The specification has its own "unknown" for manifests.
@@ -129,6 +173,9 @@ impl From<OriginError> for Refusal {
     fn from(error: OriginError) -> Self {
         match &error {
             OriginError::NotAllowed { registry } => Self::not_allowed(registry),
+            OriginError::FileNotAllowed { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "DENIED", error.to_string())
+            }
             OriginError::Status { status, challenge, .. } => {
                 let status = StatusCode::from_u16(*status).ok().filter(|status| !status.is_success());
                 let Some(status) = status.and_then(passed_on) else {
@@ -164,7 +211,8 @@ impl From<OpenError> for Refusal {
             OpenError::NoSpace(_) => Self::elsewhere("no_space", text),
             OpenError::TooLarge { .. } => Self::elsewhere("too_large", text),
             OpenError::TimedOut { .. } => Self::elsewhere("timeout", text),
-            OpenError::Unavailable(_) => Self::elsewhere("unavailable", text),
+            OpenError::Wrong { .. } => Self::elsewhere("mismatch", text),
+            OpenError::Unavailable(_) | OpenError::HandedOver => Self::elsewhere("unavailable", text),
         }
     }
 }
@@ -176,7 +224,7 @@ impl From<ReadError> for Refusal {
             ReadError::Origin(origin) => origin.into(),
             ReadError::Mismatch => Self::elsewhere("mismatch", text),
             ReadError::Stalled { .. } => Self::elsewhere("timeout", text),
-            ReadError::Io(_) => Self::elsewhere("io", text),
+            ReadError::Io(_) | ReadError::HandedOver => Self::elsewhere("io", text),
             ReadError::NoSpace(_) => Self::elsewhere("no_space", text),
         }
     }

@@ -3,10 +3,11 @@
 //!
 //! Invariant: the registry of a [`Get`] is on the allow-list.
 
+use super::lists::Asked;
 use super::range::Wanted;
 use super::refusal::Refusal;
 use super::route::{Reference, Route};
-use crate::config::canonical_host;
+use crate::config::{DOCKER_HUB, canonical_host};
 use crate::origin::{Credentials, ObjectKind, OriginClient, OriginObject, name};
 use axum::body::Body;
 use axum::response::Response;
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// What a file is called in the swarm, the store and the status.
+pub(super) const TASK: HeaderName = HeaderName::from_static("hawker-task");
 /// The registry that was mirrored, as the distribution specification's "registry proxying" has it.
 pub(super) const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
@@ -29,6 +32,8 @@ pub(super) struct Get {
     pub(super) reference: Reference,
     pub(super) wanted: Wanted,
     pub(super) accept: Vec<HeaderValue>,
+    /// For lists: how it was asked for.
+    pub(super) asked: Asked,
     pub(super) credentials: Credentials,
     /// Until when a head must be sent, and how long that was.
     pub(super) deadline: Instant,
@@ -49,13 +54,16 @@ impl Get {
             return Err(Refusal::no_such_path(request.uri.path()));
         };
         let headers = &request.headers;
-        let mut ranges = headers.get_all(header::RANGE).iter();
-        let range = ranges.next().filter(|_| ranges.next().is_none());
+        let asked = match reference {
+            Reference::List(_) => Asked::new(name, request.uri.query()),
+            Reference::Tag(_) | Reference::Digest(_) => Asked::default(),
+        };
         Ok(Self {
             method: request.method.clone(),
             object: object(name, kind, request.uri.query(), origin)?,
+            asked,
             reference,
-            wanted: Wanted::parse(range.and_then(|value| value.to_str().ok())),
+            wanted: Wanted::of(headers),
             accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
             credentials: Credentials::from_headers(headers),
             deadline: Instant::now() + limit,
@@ -70,7 +78,8 @@ impl Get {
     }
 }
 
-/// Which registry: `?ns=`, else the name's first element, else the only one there is.
+/// Which registry: `?ns=`, else the name's first element, else the only one there is, or Docker Hub: Docker
+/// names none, because it mirrors nothing else.
 fn object(
     name: &str,
     kind: ObjectKind,
@@ -81,7 +90,12 @@ fn object(
         if !name::is_repository(repository) {
             return Err(Refusal::name(repository));
         }
-        Ok(OriginObject { registry: canonical_host(registry), repository: repository.to_owned(), kind })
+        Ok(OriginObject {
+            registry: canonical_host(registry),
+            repository: repository.to_owned(),
+            kind,
+            version: String::new(),
+        })
     };
     let mut parameters = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     if let Some((_, registry)) = parameters.find(|(key, _)| key == "ns") {
@@ -90,10 +104,23 @@ fn object(
         }
         return object(&registry, name);
     }
-    if let Some((host, repository)) = name.split_once('/').filter(|(host, _)| origin.allows(host)) {
-        return object(host, repository);
+    if let Some((element, repository)) = name.split_once('/')
+        && let Some(host) = named_host(element, |host| origin.allows(host))
+    {
+        return object(&host, repository);
     }
-    object(origin.only_registry().ok_or_else(Refusal::which_registry)?, name)
+    // Names of Docker Hub have no dot in front; what has one means another registry, and its credentials are not the Hub's.
+    let is_hubs = !name.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']));
+    let hub = || (is_hubs && origin.allows(DOCKER_HUB)).then_some(DOCKER_HUB);
+    let only = origin.only_registry();
+    object(only.as_deref().or_else(hub).ok_or_else(Refusal::which_registry)?, name)
+}
+
+/// The allowed registry a name's first element stands for: `host`, `host:port`, or `host_port`, because CRI-O and podman
+/// have no colon in a mirror's path.
+fn named_host(element: &str, allows: impl Fn(&str) -> bool) -> Option<String> {
+    let with_port = element.rsplit_once('_').map(|(host, port)| format!("{host}:{port}"));
+    [Some(element.to_owned()), with_port].into_iter().flatten().find(|host| allows(host))
 }
 
 /// The head of an answer with content addressed by `task`; the body is the caller's.
@@ -114,9 +141,14 @@ impl Head {
                 headers.insert(name, value);
             }
         };
-        text(CONTENT_DIGEST, task.to_string());
         text(header::ETAG, format!("\"{task}\""));
-        text(NAMESPACE, get.object.registry.clone());
+        if get.object.kind == ObjectKind::File {
+            text(TASK, task.to_string());
+        } else {
+            text(CONTENT_DIGEST, task.to_string());
+            text(NAMESPACE, get.object.registry.clone());
+            text(API_VERSION, "registry/2.0".to_owned());
+        }
         let length = self.part.as_ref().map(|part| part.end - part.start).or(self.size);
         if let Some(length) = length {
             text(header::CONTENT_LENGTH, length.to_string());
@@ -126,13 +158,29 @@ impl Head {
             text(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", part.start, part.end - 1));
         }
         headers.insert(header::CONTENT_TYPE, self.content_type.clone());
-        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-        if get.object.kind == ObjectKind::Blob {
+        if get.object.kind != ObjectKind::Manifest {
             headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
         if self.part.is_some() {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_in_the_path_with_its_port_in_either_form() {
+        let allows = |host: &str| ["ghcr.io", "r.lab:5000"].contains(&host);
+        let named = |element| named_host(element, allows);
+        assert_eq!(named("ghcr.io").as_deref(), Some("ghcr.io"));
+        assert_eq!(named("r.lab:5000").as_deref(), Some("r.lab:5000"));
+        assert_eq!(named("r.lab_5000").as_deref(), Some("r.lab:5000"));
+        for other in ["library", "r.lab_5001", "_5000", "r.lab_", "ghcr.io_443"] {
+            assert_eq!(named(other), None, "{other}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: names, tags and digests in a [`Route`] are well formed; nothing is percent-decoded, so no
 //! encoding can smuggle what the grammar forbids.
 
+use super::lists::Listing;
 use super::refusal::Refusal;
 use crate::origin::{ObjectKind, name};
 use hawker_api::task::TaskId;
@@ -18,6 +19,7 @@ pub(super) enum Route<'a> {
 pub(super) enum Reference {
     Tag(String),
     Digest(TaskId),
+    List(Listing),
 }
 
 pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
@@ -32,10 +34,9 @@ pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
     // `rsplit_once` may meet a name without an endpoint: `/v2/manifests/x` has no name.
     let (name, endpoint) = head.rsplit_once('/').unwrap_or(("", head));
     let kind = match endpoint {
-        "manifests" => ObjectKind::Manifest,
+        "manifests" | "referrers" => ObjectKind::Manifest,
+        "tags" if reference == "list" => ObjectKind::Manifest,
         "blobs" => ObjectKind::Blob,
-        "referrers" => return Err(Refusal::unsupported("referrers", "ask the registry itself")),
-        "tags" => return Err(Refusal::unsupported("the list of tags", "ask the registry itself")),
         "uploads" => return Err(Refusal::unsupported("pushing", "push to the registry itself")),
         _ => return Err(Refusal::no_such_path(path)),
     };
@@ -45,7 +46,12 @@ pub(super) fn parse(path: &str) -> Result<Route<'_>, Refusal> {
     if !could_be_name(name) {
         return Err(Refusal::name(name));
     }
-    Ok(Route::Content { name, kind, reference: parse_reference(kind, reference)? })
+    let reference = match endpoint {
+        "tags" => Reference::List(Listing::Tags),
+        "referrers" => Reference::List(Listing::Referrers(digest(reference)?)),
+        _ => parse_reference(kind, reference)?,
+    };
+    Ok(Route::Content { name, kind, reference })
 }
 
 fn parse_reference(kind: ObjectKind, text: &str) -> Result<Reference, Refusal> {
@@ -56,7 +62,13 @@ fn parse_reference(kind: ObjectKind, text: &str) -> Result<Reference, Refusal> {
         }
         return Ok(Reference::Tag(text.to_owned()));
     }
-    text.parse().map(Reference::Digest).map_err(|error| Refusal::digest(&error))
+    digest(text).map(Reference::Digest)
+}
+
+fn digest(text: &str) -> Result<TaskId, Refusal> {
+    let task: TaskId = text.parse().map_err(|error| Refusal::digest(&error))?;
+    // The address of a file is no digest, whatever it looks like.
+    task.is_content().then_some(task).ok_or_else(|| Refusal::not_a_digest(text))
 }
 
 /// A repository name, or one behind `host:port/` (how CRI-O and podman name the upstream).
@@ -99,6 +111,9 @@ mod tests {
             "/v2/manifests/blobs/manifests/v1",
             content("manifests/blobs", ObjectKind::Manifest, tag.clone()),
         );
+        let list = |listing| content("a/b", ObjectKind::Manifest, Reference::List(listing));
+        same("/v2/a/b/tags/list", list(Listing::Tags));
+        same(&format!("/v2/a/b/referrers/{task}"), list(Listing::Referrers(task)));
         same("/v2/reg.corp:5000/a/manifests/v1", content("reg.corp:5000/a", ObjectKind::Manifest, tag));
     }
 
@@ -109,14 +124,19 @@ mod tests {
         for name in ["..", "a/../b", "%2e%2e", "a%2fb", "A", "a//b", "", "x:y/a", &"a".repeat(256)] {
             assert_eq!(code(&blob(name)), "400 NAME_INVALID", "{name}");
         }
-        for digest in
-            ["sha256:abc", "md5:abc", "latest", "sha256%3Aab", &format!("sha256:{}", "AB".repeat(32))]
-        {
+        for digest in [
+            "sha256:abc",
+            "md5:abc",
+            "latest",
+            "sha256%3Aab",
+            &format!("url:{hex}"),
+            &format!("sha256:{}", "AB".repeat(32)),
+        ] {
             assert_eq!(code(&format!("/v2/a/blobs/{digest}")), "400 DIGEST_INVALID", "{digest}");
         }
         assert_eq!(code("/v2/a/manifests/.x"), "400 MANIFEST_INVALID");
-        assert_eq!(code("/v2/a/tags/list"), "404 UNSUPPORTED");
-        assert_eq!(code(&format!("/v2/a/referrers/sha256:{hex}")), "404 UNSUPPORTED");
+        assert_eq!(code("/v2/a/tags/v1"), "404 UNSUPPORTED");
+        assert_eq!(code("/v2/a/referrers/v1"), "400 DIGEST_INVALID");
         assert_eq!(code("/v2/a/blobs/uploads/"), "404 UNSUPPORTED");
         assert_eq!(code("/v2/a"), "404 UNSUPPORTED");
         assert_eq!(code("/v1/a/manifests/x"), "404 UNSUPPORTED");

@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 
 /// Longest time for a request's head, and for a kept-alive connection without one.
 const HEAD_READ_LIMIT: Duration = Duration::from_secs(90);
+/// When no more is accepted: time for the request of a connection that was accepted last.
+const FIRST_REQUEST_LIMIT: Duration = Duration::from_millis(250);
 /// Most header lines of a request.
 const MAX_HEADERS: usize = 100;
 
@@ -48,13 +50,21 @@ impl Server {
     }
 
     pub(crate) async fn shutdown(self) {
+        let limit = tokio::time::sleep(self.drain);
+        self.drain(limit).await;
+    }
+
+    /// Accepts no more and lets what runs end until `limit` ends; then cuts it.
+    pub(crate) async fn drain(self, limit: impl Future<Output = ()>) {
         self.signals.drain.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.tasks.len(), "cut after {:?} of draining", self.drain);
-            self.signals.abort.cancel();
-            self.tasks.wait().await;
+        tokio::select! {
+            () = self.tasks.wait() => return,
+            () = limit => {}
         }
+        tracing::warn!(connections = self.tasks.len(), "cut answers that did not end");
+        self.signals.abort.cancel();
+        self.tasks.wait().await;
     }
 }
 
@@ -108,10 +118,17 @@ async fn connection<I>(
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = signals.drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                result = connection.as_mut() => result,
-                () = signals.abort.cancelled() => return,
+            // One that was accepted a moment ago has a request on its way: closed now, it would be refused.
+            let first = tokio::time::timeout(FIRST_REQUEST_LIMIT, connection.as_mut()).await;
+            match first {
+                Ok(result) => result,
+                Err(_) => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        result = connection.as_mut() => result,
+                        () = signals.abort.cancelled() => return,
+                    }
+                }
             }
         }
     };

@@ -12,15 +12,16 @@ use super::body;
 use super::range::Wanted;
 use super::refusal::Refusal;
 use super::request::{Get, Head};
+use crate::digest::WholeDigest;
 use crate::metrics::{Metrics, Source};
 use crate::origin::OriginBody;
+use crate::trace::Given;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use hawker_api::task::{Algorithm, TaskId};
+use hawker_api::task::TaskId;
 use http::HeaderValue;
-use sha2::{Digest, Sha256, Sha512};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -45,7 +46,7 @@ pub(super) async fn blob(
     let reader: Box<dyn BlobReader> = if covers_all(&origin) {
         Box::new(Verified::new(origin, &task, metrics))
     } else {
-        Box::new(Unverified { body: origin, metrics })
+        Box::new(Unverified { body: origin, metrics, given: Given::to_current() })
     };
     let begun = body::begin(reader, (), &get, mirror.limits.body_idle).await?;
     let mut response = head.answer(&get, &task, Body::empty());
@@ -81,34 +82,32 @@ fn part(body: &OriginBody, wanted: Wanted) -> Option<Range<u64>> {
 /// A whole object, hashed as it passes.
 pub(super) struct Verified {
     body: OriginBody,
-    hash: Hash,
-    digest: Vec<u8>,
+    task: TaskId,
+    sum: WholeDigest,
     held: VecDeque<Bytes>,
     held_bytes: usize,
     matched: bool,
     metrics: Option<Metrics>,
+    given: Given,
 }
 
 impl Verified {
     /// Counts what it gives as delivered where `metrics` are given.
     pub(super) fn new(body: OriginBody, task: &TaskId, metrics: Option<Metrics>) -> Self {
-        let hash = match task.algorithm() {
-            Algorithm::Sha256 => Hash::Sha256(Sha256::new()),
-            Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
-        };
-        let digest = task.digest().to_vec();
-        Self { body, hash, digest, held: VecDeque::new(), held_bytes: 0, matched: false, metrics }
+        let (task, sum) = (*task, WholeDigest::new(task));
+        let given = Given::to_current();
+        Self { body, task, sum, held: VecDeque::new(), held_bytes: 0, matched: false, metrics, given }
     }
 
     async fn advance(&mut self) -> Result<Option<Bytes>, ReadError> {
         while !self.matched && self.held_bytes < HELD_BACK_BYTES + self.held.front().map_or(1, Bytes::len) {
             match self.body.chunk().await? {
                 Some(bytes) => {
-                    self.hash.update(&bytes);
+                    self.sum.update(&bytes);
                     self.held_bytes += bytes.len();
                     self.held.push_back(bytes);
                 }
-                None if self.hash.matches(&self.digest) => self.matched = true,
+                None if self.matches() => self.matched = true,
                 None => {
                     self.held.clear();
                     return Err(ReadError::Mismatch);
@@ -119,13 +118,18 @@ impl Verified {
         self.held_bytes -= next.as_ref().map_or(0, Bytes::len);
         Ok(next)
     }
+
+    fn matches(&mut self) -> bool {
+        let sum = std::mem::replace(&mut self.sum, WholeDigest::new(&self.task));
+        sum.matches(&self.task)
+    }
 }
 
 impl BlobReader for Verified {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, ReadError>> {
         Box::pin(async {
             let next = self.advance().await?;
-            count(self.metrics.as_ref(), next.as_ref());
+            count(self.metrics.as_ref(), &mut self.given, next.as_ref());
             Ok(next)
         })
     }
@@ -135,41 +139,23 @@ impl BlobReader for Verified {
 struct Unverified {
     body: OriginBody,
     metrics: Option<Metrics>,
+    given: Given,
 }
 
 impl BlobReader for Unverified {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, ReadError>> {
         Box::pin(async {
             let next = self.body.chunk().await?;
-            count(self.metrics.as_ref(), next.as_ref());
+            count(self.metrics.as_ref(), &mut self.given, next.as_ref());
             Ok(next)
         })
     }
 }
 
-fn count(metrics: Option<&Metrics>, bytes: Option<&Bytes>) {
-    if let (Some(metrics), Some(bytes)) = (metrics, bytes) {
-        metrics.delivered(Source::Origin, bytes.len() as u64);
-    }
-}
-
-enum Hash {
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
-impl Hash {
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hash) => hash.update(bytes),
-            Self::Sha512(hash) => hash.update(bytes),
-        }
-    }
-
-    fn matches(&mut self, digest: &[u8]) -> bool {
-        match self {
-            Self::Sha256(hash) => hash.finalize_reset().as_slice() == digest,
-            Self::Sha512(hash) => hash.finalize_reset().as_slice() == digest,
-        }
+fn count(metrics: Option<&Metrics>, given: &mut Given, bytes: Option<&Bytes>) {
+    let Some(bytes) = bytes.map(|bytes| bytes.len() as u64) else { return };
+    given.add(Source::Origin, bytes);
+    if let Some(metrics) = metrics {
+        metrics.delivered(Source::Origin, bytes);
     }
 }

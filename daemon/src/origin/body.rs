@@ -2,9 +2,10 @@
 //!
 //! Invariant: [`OriginBody::chunk`] says "end" only after exactly the announced number of bytes.
 
-use super::OriginError;
 use super::request::{Ask, chain};
+use super::{MIN_WINDOW_BYTES, OriginError};
 use crate::accounting::Inflow;
+use crate::trace;
 use bytes::Bytes;
 use hawker_abi::Class;
 use std::error::Error;
@@ -12,6 +13,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tracing::Span;
 
 /// A body on its way. It holds one of its registry's permits until dropped.
 pub struct OriginBody {
@@ -20,9 +23,14 @@ pub struct OriginBody {
     expected: Expected,
     got: u64,
     idle: Duration,
+    /// Time spent waiting since so many bytes had come.
+    waited: Duration,
+    got_before: u64,
     inflow: Inflow,
     /// `None`: ended, well or not. The permit goes with the connection.
     source: Option<(reqwest::Response, OwnedSemaphorePermit)>,
+    /// Of the request; open until nobody reads any more.
+    span: Span,
 }
 
 /// What the head announced, bytes.
@@ -35,7 +43,7 @@ pub(super) struct Expected {
 
 impl OriginBody {
     pub(super) fn new(
-        ask: &Ask<'_>,
+        ask: &Ask,
         response: reqwest::Response,
         permit: OwnedSemaphorePermit,
         expected: Expected,
@@ -43,19 +51,24 @@ impl OriginBody {
     ) -> Self {
         // Unknown where a proxy stands between: counted all the same.
         let from = response.remote_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |addr| addr.ip());
-        let source = Some((response, permit));
-        Self { expected, inflow: inflow(ask, from), idle, source, ..Self::empty(ask) }
+        let mut body = Self::empty(ask);
+        (body.expected, body.inflow, body.idle) = (expected, inflow(ask, from), idle);
+        body.source = Some((response, permit));
+        body
     }
 
-    pub(super) fn empty(ask: &Ask<'_>) -> Self {
+    pub(super) fn empty(ask: &Ask) -> Self {
         Self {
             registry: ask.upstream.host.clone(),
             what: ask.what.clone(),
             expected: Expected { start: 0, length: Some(0), total: Some(0) },
             got: 0,
+            waited: Duration::ZERO,
+            got_before: 0,
             idle: Duration::ZERO,
             inflow: inflow(ask, Ipv4Addr::UNSPECIFIED.into()),
             source: None,
+            span: ask.span.clone(),
         }
     }
 
@@ -82,7 +95,9 @@ impl OriginBody {
         loop {
             let Some((response, _)) = &mut self.source else { return Ok(None) };
             self.inflow.ready().await;
+            let asked = Instant::now();
             let next = tokio::time::timeout(self.idle, response.chunk()).await;
+            self.waited += asked.elapsed();
             match self.account(next) {
                 // An empty frame is not the end.
                 Ok(Some(bytes)) if bytes.is_empty() => {}
@@ -112,12 +127,23 @@ impl OriginBody {
             Ok(Ok(Some(bytes))) => {
                 self.inflow.count(bytes.len() as u64);
                 self.got = self.got.saturating_add(bytes.len() as u64);
+                if self.crawls() {
+                    return Err(self.failed(format!("less than {MIN_WINDOW_BYTES} bytes in {:?}", self.idle)));
+                }
                 match self.expected.length {
                     Some(expected) if self.got > expected => Err(self.length(expected)),
                     _ => Ok(Some(bytes)),
                 }
             }
         }
+    }
+
+    /// Whether waiting for the last [`MIN_WINDOW_BYTES`] took too long. What limits of our own took is not waiting.
+    fn crawls(&mut self) -> bool {
+        if self.got - self.got_before >= MIN_WINDOW_BYTES {
+            (self.waited, self.got_before) = (Duration::ZERO, self.got);
+        }
+        self.waited >= self.idle && self.expected.length.is_none_or(|length| self.got < length)
     }
 
     fn failed(&self, detail: String) -> OriginError {
@@ -130,7 +156,13 @@ impl OriginBody {
     }
 }
 
-fn inflow(ask: &Ask<'_>, from: IpAddr) -> Inflow {
+impl Drop for OriginBody {
+    fn drop(&mut self) {
+        trace::note(&self.span, "http.response_content_length", trace::count(self.got));
+    }
+}
+
+fn inflow(ask: &Ask, from: IpAddr) -> Inflow {
     ask.upstream.accounting.inflow(from, Class::Origin)
 }
 

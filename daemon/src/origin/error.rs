@@ -9,6 +9,8 @@ use bytes::Bytes;
 pub enum OriginError {
     #[error("registry {registry} is not on the allow-list (mirror.registries)")]
     NotAllowed { registry: String },
+    #[error("host {host} is not on the allow-list for files (files.origins)")]
+    FileNotAllowed { host: String },
     /// An answer that is not the bytes: 401, 404, 429, 500, … `challenge` is its WWW-Authenticate.
     #[error("{registry} answered {status} for {what}")]
     Status { registry: String, status: u16, what: String, challenge: Option<String>, body: Bytes },
@@ -30,7 +32,7 @@ impl OriginError {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NotAllowed { .. } => false,
+            Self::NotAllowed { .. } | Self::FileNotAllowed { .. } => false,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::Failed { .. } | Self::Length { .. } => true,
         }

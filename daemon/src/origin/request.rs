@@ -7,26 +7,48 @@
 
 use super::body::Expected;
 use super::content_range::{self, ContentRange};
-use super::{MAX_ERROR_BODY_BYTES, OriginBody, OriginError, OriginLimits, PassAnswer, Upstream};
+use super::guard::Guard;
+use super::tokens::Whom;
+use super::upstream::Upstream;
+use super::{MAX_ERROR_BODY_BYTES, OriginBody, OriginError, OriginLimits, PassAnswer};
 use crate::metrics::Metrics;
+use crate::trace;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
 use url::Url;
 
 /// Most redirects followed: registries use one, their stores at most one more.
 const MAX_REDIRECTS: usize = 5;
+/// Entity tag of the object a redirect leads to, as model hubs send it.
+const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 /// HTTP/2 windows, bytes: a layer over a long link would crawl in the 64 KiB of the standard.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Where the HTTP client finds a proxy.
+const PROXY_VARIABLES: [&str; 6] =
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 pub(super) fn client(limits: &OriginLimits) -> reqwest::Result<reqwest::Client> {
+    builder(limits).build()
+}
+
+/// Connects only where the guard lets it. Behind a proxy, which makes the connections, that is the proxy's part.
+pub(super) fn guarded_client(limits: &OriginLimits, guard: &Guard) -> reqwest::Result<reqwest::Client> {
+    let proxied =
+        PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let builder = builder(limits);
+    if proxied { builder.build() } else { builder.dns_resolver(Arc::new(guard.clone())).build() }
+}
+
+fn builder(limits: &OriginLimits) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("hawkerd/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -35,20 +57,28 @@ pub(super) fn client(limits: &OriginLimits) -> reqwest::Result<reqwest::Client> 
         .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .tcp_nodelay(true)
-        .build()
 }
 
 /// What is asked, of whom.
-pub(super) struct Ask<'a> {
-    pub(super) upstream: &'a Upstream,
+pub(super) struct Ask {
+    pub(super) upstream: Arc<Upstream>,
     pub(super) method: Method,
     pub(super) url: Url,
     /// For errors: `repository@digest`.
     pub(super) what: String,
     pub(super) headers: HeaderMap,
+    pub(super) span: Span,
+    /// The caller has no credentials: in whose name, and for which repository, to get some, should the registry want any.
+    pub(super) on_behalf: Option<(Whom, String)>,
 }
 
-impl Ask<'_> {
+impl Ask {
+    /// What the origin may know of the trace: of most, nothing. [`for_others`] keeps it from wherever a redirect leads.
+    fn traceparent(&self) -> Option<HeaderValue> {
+        let parent = trace::traceparent(&self.span).filter(|_| self.upstream.traced)?;
+        HeaderValue::try_from(parent).ok()
+    }
+
     pub(super) fn failed(&self, detail: impl Into<String>) -> OriginError {
         OriginError::Failed {
             registry: self.upstream.host.clone(),
@@ -63,33 +93,67 @@ pub(super) struct Reply {
     response: reqwest::Response,
     /// The registry's own word, not that of where it redirected to.
     from_registry: bool,
+    /// What the registry said of the object before it redirected.
+    linked: Option<HeaderValue>,
     permit: OwnedSemaphorePermit,
 }
 
 pub(super) async fn send(
     http: &reqwest::Client,
-    ask: &Ask<'_>,
+    ask: &Ask,
+    token: Option<HeaderValue>,
     metrics: &Metrics,
 ) -> Result<Reply, OriginError> {
     let permits = Arc::clone(&ask.upstream.permits);
     let permit = permits.acquire_owned().await.map_err(|_| ask.failed("the client is closed"))?;
     let (mut url, mut headers, mut from_registry) = (ask.url.clone(), ask.headers.clone(), true);
+    if let Some(token) = token {
+        headers.insert(header::AUTHORIZATION, token);
+    }
+    if let Some(parent) = ask.traceparent() {
+        headers.insert(trace::TRACEPARENT, parent);
+    }
+    let (mut linked, mut client) = (None, http);
     for _ in 0..=MAX_REDIRECTS {
         metrics.origin_request();
-        let request = http.request(ask.method.clone(), url.clone()).headers(headers.clone());
+        let request = client.request(ask.method.clone(), url.clone()).headers(headers.clone());
         let response = request.send().await.map_err(|error| ask.failed(chain(&error.without_url())))?;
+        if from_registry {
+            ask.upstream.guard.registry_is_at(response.remote_addr());
+        }
         if !is_redirect(response.status()) {
-            return Ok(Reply { response, from_registry, permit });
+            return Ok(Reply { response, from_registry, linked, permit });
         }
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        if from_registry {
+            linked = response.headers().get(LINKED_ETAG).cloned().or(linked);
+        }
         let next = redirected(&url, location).map_err(|problem| ask.failed(problem))?;
         if next.origin() != url.origin() {
-            headers.remove(header::AUTHORIZATION);
+            headers = for_others(&headers);
             from_registry = false;
         }
+        client = if next.origin() == ask.url.origin() {
+            http
+        } else {
+            ask.upstream.elsewhere(&next).map_err(|problem| ask.failed(problem))?
+        };
         url = next;
     }
     Err(ask.failed(format!("more than {MAX_REDIRECTS} redirects")))
+}
+
+/// What another host than the registry may see: nothing of the caller's.
+fn for_others(headers: &HeaderMap) -> HeaderMap {
+    let ours = [
+        header::ACCEPT,
+        header::ACCEPT_ENCODING,
+        header::RANGE,
+        header::IF_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+    ];
+    let kept = headers.iter().filter(|(name, _)| ours.contains(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -116,13 +180,31 @@ impl Reply {
         self.response.status()
     }
 
+    /// The registry's own challenge, never that of where it led.
+    pub(super) fn challenge(&self) -> Option<String> {
+        let header = self.response.headers().get(header::WWW_AUTHENTICATE)?;
+        header.to_str().ok().filter(|_| self.from_registry).map(str::to_owned)
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    pub(super) fn content_length(&self) -> Option<u64> {
+        content_length(self.response.headers())
+    }
+
+    pub(super) fn linked(&self) -> Option<&HeaderValue> {
+        self.linked.as_ref()
+    }
+
     pub(super) fn content_range(&self) -> Option<ContentRange> {
         let value = self.response.headers().get(header::CONTENT_RANGE)?;
         content_range::parse(value.to_str().ok()?)
     }
 
     /// A 200: the whole object.
-    pub(super) fn whole(self, ask: &Ask<'_>, idle: Duration) -> Result<OriginBody, OriginError> {
+    pub(super) fn whole(self, ask: &Ask, idle: Duration) -> Result<OriginBody, OriginError> {
         self.refuse_encoded(ask)?;
         let length = content_length(self.response.headers());
         let expected = Expected { start: 0, length, total: length };
@@ -132,7 +214,7 @@ impl Reply {
     /// A 206: it must be what was asked for.
     pub(super) fn part(
         self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         asked: Option<Range<u64>>,
         idle: Duration,
     ) -> Result<OriginBody, OriginError> {
@@ -153,7 +235,7 @@ impl Reply {
     }
 
     /// Any status: the answer with its body, for passing on.
-    pub(super) fn into_answer(self, ask: &Ask<'_>, idle: Duration) -> Result<PassAnswer, OriginError> {
+    pub(super) fn into_answer(self, ask: &Ask, idle: Duration) -> Result<PassAnswer, OriginError> {
         let status = self.status();
         let mut headers = self.response.headers().clone();
         if !self.from_registry {
@@ -163,22 +245,21 @@ impl Reply {
         Ok(PassAnswer { status, headers, body })
     }
 
-    pub(super) async fn into_status_error(mut self, ask: &Ask<'_>, idle: Duration) -> OriginError {
-        let header = self.response.headers().get(header::WWW_AUTHENTICATE);
-        let challenge = header.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    pub(super) async fn into_status_error(mut self, ask: &Ask, idle: Duration) -> OriginError {
+        let challenge = self.challenge();
         let status = self.status().as_u16();
         let body = tokio::time::timeout(idle, first_bytes(&mut self.response)).await.unwrap_or_default();
         OriginError::Status {
             registry: ask.upstream.host.clone(),
             status,
             what: ask.what.clone(),
-            challenge: challenge.filter(|_| self.from_registry),
+            challenge,
             body,
         }
     }
 
     /// Identity was asked for; the digest is of the plain bytes.
-    fn refuse_encoded(&self, ask: &Ask<'_>) -> Result<(), OriginError> {
+    fn refuse_encoded(&self, ask: &Ask) -> Result<(), OriginError> {
         match self.response.headers().get(header::CONTENT_ENCODING) {
             Some(encoding) if encoding.as_bytes() != b"identity" => {
                 Err(ask.failed(format!("sent with content encoding {encoding:?}")))
@@ -193,7 +274,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The beginning of an error's body; that it breaks off is of no interest.
-async fn first_bytes(response: &mut reqwest::Response) -> Bytes {
+pub(super) async fn first_bytes(response: &mut reqwest::Response) -> Bytes {
     let mut body = BytesMut::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         let room = MAX_ERROR_BODY_BYTES - body.len();
