@@ -5,13 +5,16 @@
 //! Invariant: a [`Config`] that exists was read completely and every value in it was checked.
 
 mod check;
+mod files;
 mod raw;
 mod registry;
 mod shaper;
 
 pub use hawker_api::config::ConfigError;
-pub use registry::canonical_host;
+pub use hawker_api::policy::PeerRule;
+pub use registry::{DOCKER_HUB, authority, canonical_host};
 
+use hawker_api::trace::TraceConfig;
 use hawker_api::units::{ByteSize, Rate};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,8 +27,11 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub seed_peer: SeedPeerConfig,
     pub mirror: MirrorConfig,
+    pub files: FilesConfig,
     pub peer: PeerConfig,
     pub storage: StorageConfig,
+    /// Blobs that nobody used for so long are removed; `None`: only for room.
+    pub storage_ttl: Option<std::time::Duration>,
     pub engine: EngineChoice,
     pub shaper: ShaperConfig,
     pub metrics: MetricsConfig,
@@ -88,6 +94,17 @@ pub struct SeedPeerConfig {
 pub struct MirrorConfig {
     pub addr: SocketAddr,
     pub registries: Vec<Registry>,
+    pub cluster_registries: ClusterRegistries,
+}
+
+/// What the cluster's list of registries may do to this node's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClusterRegistries {
+    /// Take entries off it.
+    #[default]
+    Narrow,
+    /// And add some: HTTPS, by name, asked with the caller's own credentials.
+    Extend,
 }
 
 /// An origin that may be proxied: the name the runtime uses, and where it is.
@@ -97,13 +114,96 @@ pub struct Registry {
     pub host: String,
     /// `http` or `https`, host and port alone.
     pub server: url::Url,
+    pub policy: RegistryPolicy,
+}
+
+impl Registry {
+    /// An entry with the default policy.
+    #[must_use]
+    pub fn new(host: &str, server: url::Url) -> Self {
+        Self { host: canonical_host(host), server, policy: RegistryPolicy::default() }
+    }
+}
+
+/// Who gets what of a registry's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryPolicy {
+    pub access: AccessMode,
+    /// Show the registry's challenge to callers, so that they send their credentials to this node.
+    pub relay_challenge: bool,
+    pub references: References,
+    pub outage: Outage,
+    /// Requests carry the trace they belong to (`traceparent`).
+    pub propagate_trace: bool,
+    /// Docker's `config.json`, or a secret like it, with the account that jobs have at this registry.
+    pub job_account: Option<PathBuf>,
+    /// Where the registry may redirect to, or have its realm, though it is further inside than itself.
+    pub redirect_networks: Vec<ipnet::IpNet>,
+}
+
+/// Who may have content that is in the cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AccessMode {
+    /// Whom the registry itself lets have it.
+    #[default]
+    Authorize,
+    /// What the registry gives to everybody is shared; the rest comes from the registry alone.
+    PublicOnly,
+    /// Whoever reaches the mirror.
+    TrustNode,
+}
+
+/// What proves that content is in a repository.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum References {
+    /// A manifest of the repository refers to it: registries look, when it is pushed.
+    #[default]
+    Manifest,
+    /// A HEAD of each digest, for registries that do not look.
+    Head,
+}
+
+/// What is answered while the registry is down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Outage {
+    #[default]
+    Refuse,
+    /// What it said last, for at most a day, and marked.
+    LastKnown,
+}
+
+/// Where files that are no images may come from.
+#[derive(Debug, Clone, Default)]
+pub struct FilesConfig {
+    pub origins: Vec<FileOrigin>,
+}
+
+/// Hosts of an entry of `files.origins`, and where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOrigin {
+    /// `host[:port]`, lower case; `*.example.com` is every host below `example.com`.
+    pub host: String,
+    /// `http` or `https`, host and port alone; of a pattern only the scheme and port count.
+    pub server: url::Url,
+    /// The entry is a URL: a caller's must have its scheme.
+    pub scheme_counts: bool,
 }
 
 #[derive(Debug, Clone)]
 pub struct PeerConfig {
     pub addr: SocketAddr,
     pub tls: PeerTls,
+    pub auth: PeerAuth,
     pub send: SendMode,
+}
+
+/// Who may have pieces from this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAuth {
+    /// Nodes of the same cluster: they prove the key the manager gave them.
+    Cluster,
+    /// Whoever reaches the port.
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +226,8 @@ pub enum SendMode {
     Splice,
     /// Through buffers of the daemon, where something must be done to the bytes.
     Copy,
+    /// By reference to a mapping, for interfaces that send from it; where the kernel copies, by splice.
+    Zc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,24 +244,15 @@ pub struct ShaperConfig {
     pub per_peer_limit: Rate,
     pub download_limit: Rate,
     pub origin_limit: Rate,
+    /// Of all uplinks together, one way; 0: found out.
+    pub uplink_capacity: Rate,
     pub yield_to_others: bool,
+    /// Part of the uplink that uploads leave full, others' traffic included: 0.5 to 0.99.
+    pub yield_target: f64,
+    /// What uploads may have whatever others want; 0: a twentieth of the uplink.
+    pub yield_floor: Rate,
     /// Peers with limits and weights of their own; the longest prefix decides.
     pub peers: Vec<PeerRule>,
-}
-
-/// Limit and weight of the peers in a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerRule {
-    pub network: ipnet::IpNet,
-    /// 0: none, also where `perPeerLimit` is set.
-    pub limit: Rate,
-    /// Parts of `uploadLimit`, 1 to [`PeerRule::MAX_WEIGHT`].
-    pub weight: u32,
-}
-
-impl PeerRule {
-    /// A thousandth of the total is still something.
-    pub const MAX_WEIGHT: u32 = 1000;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +268,8 @@ pub enum ShaperMode {
 #[derive(Debug, Clone)]
 pub struct MetricsConfig {
     pub addr: SocketAddr,
+    /// `/debug/pprof/profile` answers.
+    pub profile: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -185,7 +280,8 @@ pub struct ApiConfig {
 
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    pub otlp_endpoint: String,
+    /// `None`: no traces.
+    pub traces: Option<TraceConfig>,
     pub log_format: LogFormat,
 }
 

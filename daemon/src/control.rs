@@ -10,19 +10,28 @@ mod batch;
 pub mod identity;
 mod manager;
 mod placement;
+mod report;
 mod session;
 mod wire;
 
 pub use announcer::Announcer;
 pub use placement::{Placed, PlacementSource};
+pub use report::Meter;
 
 use crate::accounting::Accounting;
 use crate::config::{ClusterConfig, Fallback, SeedPeerConfig};
+use crate::jobs::Jobs;
+use crate::peer::Pass;
 use crate::status::LinkReport;
 use crate::swarm::Swarm;
+use hawker_api::node_policy::NodePolicy;
+use hawker_api::policy::ShaperPolicy;
+use hawker_api::protocol::Protocol;
 use hawker_api::v1;
 use parking_lot::Mutex;
 use placement::PlacementFile;
+pub(crate) use placement::last_limits;
+use report::Reports;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +52,9 @@ pub struct Node {
     pub idc: String,
     pub location: String,
     pub seed: bool,
-    pub engine: &'static str,
-    pub shaper: &'static str,
+    /// Name and reason, as at the start.
+    pub engine: (&'static str, String),
+    pub shaper: (&'static str, String),
 }
 
 impl Node {
@@ -59,10 +69,22 @@ impl Node {
             location: self.location.clone(),
             kind: kind.into(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: self.engine.to_owned(),
-            shaper: self.shaper.to_owned(),
+            engine: self.engine.0.to_owned(),
+            engine_reason: cut(&self.engine.1),
+            shaper: self.shaper.0.to_owned(),
+            shaper_reason: cut(&self.shaper.1),
         }
     }
+}
+
+/// A reason is for people and must not keep a node from registering: as much of it as the manager takes of any text.
+fn cut(reason: &str) -> String {
+    const MAX_REASON_BYTES: usize = 1024;
+    let mut end = reason.len().min(MAX_REASON_BYTES);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].to_owned()
 }
 
 /// State of the two links, for the status.
@@ -82,9 +104,19 @@ pub struct ControlParts {
     /// Keeps the last known placement.
     pub dir: PathBuf,
     pub swarm: Swarm,
+    pub jobs: Jobs,
     pub announcer: Arc<Announcer>,
     pub accounting: Accounting,
+    /// What is reported to the scheduler.
+    pub meter: Meter,
+    /// Takes over what the cluster wants: the last known at the start, then what the manager says.
+    pub follow: Follower,
+    /// Is told the key of the cluster this node is in.
+    pub pass: Pass,
 }
+
+/// Takes over the cluster's limits, and what it says of registries and engine.
+pub type Follower = Arc<dyn Fn(&ShaperPolicy, &NodePolicy) + Send + Sync>;
 
 /// Handle to the links.
 pub struct Control {
@@ -98,8 +130,20 @@ pub struct Control {
 impl Control {
     /// Starts both links.
     pub fn start(parts: ControlParts) -> Self {
-        let ControlParts { manager_addrs, cluster, seed_peer, node, dir, swarm, announcer, accounting } =
-            parts;
+        let ControlParts {
+            manager_addrs,
+            cluster,
+            seed_peer,
+            node,
+            dir,
+            swarm,
+            jobs,
+            announcer,
+            accounting,
+            meter,
+            follow,
+            pass,
+        } = parts;
         let (tracker, cancel, links) =
             (TaskTracker::new(), CancellationToken::new(), Arc::new(Links::default()));
         let request = v1::PlaceRequest {
@@ -107,9 +151,15 @@ impl Control {
             cluster_id: cluster.id,
             seed_peer_cluster_id: if seed_peer.enable { seed_peer.cluster_id } else { 0 },
             accept_default: cluster.fallback == Fallback::Default,
+            protocol: Some(Protocol::spoken().into()),
         };
         let file = PlacementFile::new(&dir, &request);
-        let (publish, placement) = watch::channel(file.load());
+        let last = file.load();
+        if let Some(placed) = &last {
+            follow(&placed.limits, &placed.nodes);
+        }
+        pass.set(last.as_ref().and_then(|placed| placed.peer_key.clone()));
+        let (publish, placement) = watch::channel(last);
         if !manager_addrs.is_empty() {
             let link = manager::Link {
                 addrs: manager_addrs,
@@ -118,6 +168,8 @@ impl Control {
                 publish,
                 links: Arc::clone(&links),
                 accounting: accounting.clone(),
+                follow,
+                pass,
             };
             let stopped = cancel.clone();
             tracker.spawn(async move {
@@ -127,9 +179,11 @@ impl Control {
                 host: node.host(),
                 placement: placement.clone(),
                 swarm,
+                jobs,
                 announcer: Arc::clone(&announcer),
                 links: Arc::clone(&links),
                 accounting,
+                reports: Reports::new(meter),
             };
             let stopped = cancel.clone();
             tracker.spawn(async move {
@@ -162,5 +216,12 @@ impl Control {
         self.cancel.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+impl Drop for Control {
+    /// A daemon that failed to start has no session.
+    fn drop(&mut self) {
+        self.cancel.cancel();
     }
 }

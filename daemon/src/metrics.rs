@@ -2,15 +2,24 @@
 //!
 //! Invariant: labels never carry a peer, a task or a URL.
 
+mod requests;
+mod snapshot;
+
+pub use requests::Asked;
+
+use crate::status::Report;
 use hawker_abi::Class;
+use hawker_api::process::Process;
 use parking_lot::Mutex;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use requests::Requests;
 use std::fmt::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Content type of [`Metrics::encode`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,6 +53,26 @@ impl Source {
     }
 }
 
+/// What was answered from memory while a registry was down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LastKnown {
+    /// What a tag means.
+    Tag,
+    /// Who may have what.
+    Access,
+}
+
+impl LastKnown {
+    /// Value of the `kind` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tag => "tag",
+            Self::Access => "access",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     Tx,
@@ -67,11 +96,17 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
+    /// Names without our prefix.
+    process: Registry,
     delivered: Family<BySource, Counter>,
-    wire: Family<OnWire, Counter>,
+    /// Series of `wire_bytes`, by class and direction: every answer counts here, and finding a series by its labels
+    /// showed in profiles.
+    wire: [[Counter; 2]; Class::ALL.len()],
     origin_requests: Counter,
     fallback: Family<Fallback, Counter>,
+    last_known: Family<ByKind, Counter>,
     pieces_rejected: Counter,
+    requests: Requests,
     engine: Family<EngineInfo, Gauge>,
     shaper: Family<ShaperInfo, Gauge>,
     /// Keeps "forget the last, set the new" of an info metric one step.
@@ -82,16 +117,21 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("hawker");
+        let wire = Family::<OnWire, Counter>::default();
+        let requests = Requests::register(&mut registry);
         let inner = Inner {
             delivered: Family::default(),
-            wire: Family::default(),
+            wire: wire_series(&wire),
             origin_requests: Counter::default(),
             fallback: Family::default(),
+            last_known: Family::default(),
             pieces_rejected: Counter::default(),
+            requests,
             engine: Family::default(),
             shaper: Family::default(),
             info: Mutex::new(()),
             registry: Registry::default(),
+            process: Registry::default(),
         };
         registry.register_with_unit(
             "delivered",
@@ -99,17 +139,17 @@ impl Metrics {
             Unit::Bytes,
             inner.delivered.clone(),
         );
-        registry.register_with_unit(
-            "wire",
-            "On the wire of Hawker's own connections",
-            Unit::Bytes,
-            inner.wire.clone(),
-        );
+        registry.register_with_unit("wire", "On the wire of Hawker's own connections", Unit::Bytes, wire);
         registry.register("origin_requests", "Requests sent to origins", inner.origin_requests.clone());
         registry.register(
             "fallback",
             "Requests that left the peer-to-peer way, by reason",
             inner.fallback.clone(),
+        );
+        registry.register(
+            "last_known",
+            "Answers from memory while a registry was down, by what they say",
+            inner.last_known.clone(),
         );
         registry.register(
             "pieces_rejected",
@@ -118,10 +158,12 @@ impl Metrics {
         );
         registry.register("engine_info", "The engine in use, and why", inner.engine.clone());
         registry.register("shaper_info", "The shaper in use, and why", inner.shaper.clone());
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
         let build = Family::<BuildInfo, Gauge>::default();
         build.get_or_create(&BuildInfo { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "This build", build);
-        let metrics = Self(Arc::new(Inner { registry, ..inner }));
+        let metrics = Self(Arc::new(Inner { registry, process, ..inner }));
         metrics.create_known_series();
         metrics
     }
@@ -141,8 +183,7 @@ impl Metrics {
 
     /// Adds bytes that crossed the wire on Hawker's own connections (the growth since the last call).
     pub fn wire(&self, class: Class, direction: Direction, bytes: u64) {
-        let labels = OnWire { class: Label(class.label()), direction: Label(direction.label()) };
-        self.0.wire.get_or_create(&labels).inc_by(bytes);
+        self.0.wire[class as usize][direction as usize].inc_by(bytes);
     }
 
     pub fn origin_request(&self) {
@@ -153,8 +194,22 @@ impl Metrics {
         self.0.fallback.get_or_create(&Fallback { reason: Label(reason) }).inc();
     }
 
+    pub fn last_known(&self, kind: LastKnown) {
+        self.0.last_known.get_or_create(&ByKind { kind: Label(kind.label()) }).inc();
+    }
+
     pub fn piece_rejected(&self) {
         self.0.pieces_rejected.inc();
+    }
+
+    /// A request of a runtime was answered, its head after so long.
+    pub fn answered(&self, asked: Asked, status: u16, after: Duration) {
+        self.0.requests.answered(asked, status, after);
+    }
+
+    /// A download ended.
+    pub fn downloaded(&self, well: bool, took: Duration) {
+        self.0.requests.downloaded(well, took);
     }
 
     pub fn set_engine(&self, engine: &'static str, reason: &str) {
@@ -169,13 +224,16 @@ impl Metrics {
         self.0.shaper.get_or_create(&ShaperInfo { mode: Label(mode), reason: shortened(reason) }).set(1);
     }
 
-    /// The document a scraper gets.
+    /// The document a scraper gets: what was counted, and what the report says.
     ///
     /// # Errors
     /// Never in practice: writing to a `String` does not fail.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    pub fn encode(&self, report: Report) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.0.registry)?;
+        text::encode_registry(&mut text, &self.0.registry)?;
+        text::encode_registry(&mut text, &self.0.process)?;
+        snapshot::encode(&mut text, report)?;
+        text::encode_eof(&mut text)?;
         Ok(text)
     }
 
@@ -184,11 +242,19 @@ impl Metrics {
         for source in Source::ALL {
             self.delivered(source, 0);
         }
-        for class in Class::ALL {
-            self.wire(class, Direction::Tx, 0);
-            self.wire(class, Direction::Rx, 0);
+        for reason in requests::reasons() {
+            self.0.fallback.get_or_create(&Fallback { reason: Label(reason) }).inc_by(0);
         }
     }
+}
+
+fn wire_series(wire: &Family<OnWire, Counter>) -> [[Counter; 2]; Class::ALL.len()] {
+    Class::ALL.map(|class| {
+        [Direction::Tx, Direction::Rx].map(|direction| {
+            let labels = OnWire { class: Label(class.label()), direction: Label(direction.label()) };
+            wire.get_or_create(&labels).clone()
+        })
+    })
 }
 
 impl Default for Metrics {
@@ -227,6 +293,11 @@ impl EncodeLabelValue for Label {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BySource {
     source: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: Label,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -270,7 +341,7 @@ mod tests {
         metrics.origin_request();
         metrics.fallback("no_space");
         metrics.piece_rejected();
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Report::default()).unwrap();
         for line in [
             "hawker_delivered_bytes_total{source=\"seed\"} 7",
             "hawker_delivered_bytes_total{source=\"peer_cross_zone\"} 0",
@@ -291,7 +362,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.set_engine("portable", "still looking");
         metrics.set_engine("io_uring", "kernel \"6.8\"\n# EOF");
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Report::default()).unwrap();
         assert!(
             text.contains(r#"hawker_engine_info{engine="io_uring",reason="kernel '6.8' # EOF"} 1"#),
             "{text}"

@@ -20,7 +20,7 @@ async fn nonsense_of_a_runtime_is_named() {
         (format!("/v2/../../etc/blobs/{digest}"), 400, "NAME_INVALID"),
         (format!("/v2/A/blobs/{digest}"), 400, "NAME_INVALID"),
         ("/v2/a/manifests/-bad".to_owned(), 400, "`-bad` is neither a tag nor a digest"),
-        ("/v2/a/tags/list".to_owned(), 404, "UNSUPPORTED"),
+        ("/v2/a/tags/latest".to_owned(), 404, "UNSUPPORTED"),
         ("/v2/_catalog".to_owned(), 404, "UNSUPPORTED"),
         ("/etc/passwd".to_owned(), 404, "UNSUPPORTED"),
     ];

@@ -2,8 +2,20 @@
 //! that counts what it sends.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "cluster/files.rs"]
+mod files;
+#[path = "cluster/handover.rs"]
+mod handover;
+#[path = "cluster/policy.rs"]
+mod policy;
 mod support;
+#[path = "cluster/traces.rs"]
+mod traces;
+#[path = "cluster/versions.rs"]
+mod versions;
 
+use hawker_api::v1;
+use std::time::{Duration, Instant};
 use support::{Cluster, MIB, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -89,9 +101,67 @@ async fn a_download_limit_holds_over_all_parents() {
     }
     cluster.limit_downloads(8 * MIB as u64);
     let limited = cluster.add_node().await;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     assert!(cluster.pull(limited, &blob).await.unwrap() == blob.bytes);
     let seconds = started.elapsed().as_secs_f64();
     // 24 MiB at 8 MiB/s; the readers' last steps are not waited for.
     assert!(seconds > 2.5, "{seconds:.2} s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_no_node_gets_nothing_from_the_port_for_peers() {
+    let cluster = Cluster::start(0, 2).await;
+    let blob = cluster.publish(content(9, 3 * MIB));
+    for node in [0, 1] {
+        assert!(cluster.pull(node, &blob).await.unwrap() == blob.bytes);
+    }
+    assert_eq!(cluster.origin_bytes(), blob.bytes.len() as u64, "nodes share with each other");
+    let guess = format!("Hawker {}", "07".repeat(32));
+    for authorization in ["Bearer secret", "Hawker", guess.as_str()] {
+        for path in [format!("/blobs/{}", blob.digest), format!("/blobs/{}/have", blob.digest)] {
+            assert_eq!(cluster.as_a_stranger(0, &path, authorization).await, 403, "{path}");
+        }
+        let unknown = format!("/blobs/sha256:{}", "0".repeat(64));
+        assert_eq!(cluster.as_a_stranger(0, &unknown, authorization).await, 403, "what is held is no news");
+    }
+    assert_eq!(cluster.as_a_stranger(0, "/healthz", "").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn limits_of_the_cluster_hold_while_traffic_flows_and_outlive_the_manager() {
+    let mut cluster = Cluster::start(0, 2).await;
+    let blob = cluster.publish(content(9, 24 * MIB));
+    assert!(cluster.pull(0, &blob).await.unwrap() == blob.bytes);
+    let download = |limit: usize| {
+        let shaper = v1::ShaperPolicy { download_limit: limit as u64, ..v1::ShaperPolicy::default() };
+        v1::ClusterConfig { shaper: Some(shaper), ..v1::ClusterConfig::default() }
+    };
+    let in_force = async |cluster: &Cluster, limit: usize| {
+        let held = async {
+            let wanted = serde_json::json!({ "bytes_per_second": limit, "from": "cluster" });
+            while cluster.status(1).await["shaper"]["limits"]["download"] != wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), held).await.expect("the limit in force within 2 s");
+    };
+    cluster.push(download(2 * MIB));
+    in_force(&cluster, 2 * MIB).await;
+    // 12 s at this limit; it is lifted after one.
+    let started = Instant::now();
+    let lifting = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.push(download(200 * MIB));
+    };
+    let (pulled, ()) = tokio::join!(cluster.pull(1, &blob), lifting);
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(pulled.unwrap() == blob.bytes && (1.0..6.0).contains(&seconds), "{seconds:.2} s");
+    // What cannot be followed changes nothing.
+    cluster.push(download(1));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    in_force(&cluster, 200 * MIB).await;
+    cluster.stop_manager();
+    cluster.restart_node(1).await;
+    in_force(&cluster, 200 * MIB).await;
+    assert_eq!(cluster.status(1).await["cluster"]["source"], "cache");
 }

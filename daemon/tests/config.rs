@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "test code may panic")]
 
 use hawker_daemon::config::{
-    Config, ConfigError, EngineChoice, Fallback, LogFormat, PeerTls, ShaperMode, Verify, canonical_host,
+    AccessMode, Config, ConfigError, EngineChoice, Fallback, LogFormat, Outage, PeerAuth, PeerTls,
+    References, RegistryPolicy, ShaperMode, Verify, canonical_host,
 };
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,6 +30,9 @@ fn the_documented_file_is_the_defaults() {
     assert!(!defaults.host.hostname.is_empty());
     assert_eq!(defaults.mirror.addr.to_string(), "127.0.0.1:4001");
     assert_eq!(defaults.storage.capacity.0, 80 << 30);
+    assert_eq!(defaults.peer.auth, PeerAuth::Off, "there is no manager that could give a key");
+    let managed = load("manager: { addrs: ['http://m:65003'] }", &[]).unwrap();
+    assert_eq!(managed.peer.auth, PeerAuth::Cluster);
     assert!(defaults.shaper.yield_to_others && defaults.manager.addrs.is_empty());
 }
 
@@ -41,7 +45,7 @@ manager: { addrs: ["http://manager:65003", "http://10.0.0.2:65003/"] }
 cluster: { id: 3, fallback: default }
 seedPeer: { enable: true, clusterID: 4 }
 mirror: { addr: "127.0.0.1:0", registries: ["https://ghcr.io"] }
-peer: { addr: "[::]:0", tls: off }
+peer: { addr: "[::]:0", tls: off, auth: off }
 storage: { dir: /data/hawker, capacity: 1GiB }
 engine: io_uring
 shaper: { mode: off, uploadLimit: 100Mbps, perPeerLimit: 1MB/s, downloadLimit: 0, originLimit: 12.5MB/s, yield: false, peers: [{ network: 10.1.2.3/16, limit: 60Mbps, weight: 4 }, { network: "fd00::7" }] }
@@ -130,8 +134,23 @@ fn refusals_name_file_key_and_problem() {
             "a/b",
         ),
         ("mirror: { registries: [{host: a.io, server: x}] }", "mirror.registries[0].server", "no scheme"),
+        (
+            "mirror: { registries: [{host: a.io, access: all}] }",
+            "mirror.registries[0].access",
+            "authorize, public-only, trust-node",
+        ),
+        ("mirror: { registries: [{host: a.io, references: x}] }", "mirror.registries[0].references", "head"),
+        ("mirror: { registries: [{host: a.io, outage: x}] }", "mirror.registries[0].outage", "last-known"),
+        (
+            "mirror: { registries: [{host: a.io, redirectNetworks: [10.0.0.0/33]}] }",
+            "mirror.registries[0].redirectNetworks[0]",
+            "10.0.0.0/33",
+        ),
         ("peer: { tls: on }", "peer.tls", "auto, off"),
+        ("peer: { auth: none }", "peer.auth", "auto, cluster, off"),
         ("storage: { dir: data }", "storage.dir", "absolute"),
+        ("storage: { ttl: soon }", "storage.ttl", "7d"),
+        ("storage: { ttl: 5s }", "storage.ttl", "too short"),
         ("engine: epoll", "engine", "auto, io_uring, portable"),
         ("shaper: { mode: ebpf }", "shaper.mode", "`ebpf` is unknown: auto, require, off"),
         ("shaper: { perPeerLimit: 1bps }", "shaper.perPeerLimit", "too little"),
@@ -142,6 +161,7 @@ fn refusals_name_file_key_and_problem() {
         (&long, "api.socket", "longer"),
         ("telemetry: { logFormat: xml }", "telemetry.logFormat", "text, json"),
         ("telemetry: { otlpEndpoint: \"collector:4317\" }", "telemetry.otlpEndpoint", "collector"),
+        ("telemetry: { sampleRatio: 2 }", "telemetry.sampleRatio", "between 0 and 1"),
         ("verify: never", "verify", "streaming, strict"),
     ] {
         let error = load(text, &[]).unwrap_err();
@@ -187,5 +207,38 @@ fn the_program_checks_and_says_what_is_wrong() {
         let shown = String::from_utf8(bad.stderr).unwrap();
         assert_eq!(bad.status.code(), Some(2), "{shown}");
         assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
+    }
+}
+
+#[test]
+fn who_may_have_what_of_a_registry() {
+    let text = "mirror: { registries: [\"https://ghcr.io\", { host: quay.io, access: public-only }, \
+        { host: \"reg.corp:5000\", server: \"http://10.0.0.5:5000\", access: authorize, relayChallenge: true, \
+        references: head, outage: last-known, redirectNetworks: [10.1.0.0/16, \"fd00::1\"] }] }";
+    let registries = load(text, &[]).unwrap().mirror.registries;
+    assert_eq!(registries[0].policy, RegistryPolicy::default());
+    assert_eq!(registries[0].policy.access, AccessMode::Authorize);
+    assert!(!registries[0].policy.relay_challenge);
+    assert_eq!(
+        (registries[1].server.as_str(), registries[1].policy.access),
+        ("https://quay.io/", AccessMode::PublicOnly)
+    );
+    let corp = &registries[2].policy;
+    assert_eq!((corp.access, corp.relay_challenge), (AccessMode::Authorize, true));
+    assert_eq!((corp.references, corp.outage), (References::Head, Outage::LastKnown));
+    assert_eq!(corp.redirect_networks.len(), 2);
+}
+
+#[test]
+fn accounts_of_jobs_are_files_and_for_what_is_kept() {
+    let with = |more: &str| format!("mirror: {{ registries: [{{ host: quay.io, {more} }}] }}");
+    let good = load(&with("jobAccount: /etc/hawker/auth.json"), &[]).unwrap().mirror.registries;
+    assert_eq!(good[0].policy.job_account.as_deref(), Some(std::path::Path::new("/etc/hawker/auth.json")));
+    for (more, says) in [
+        ("jobAccount: auth.json", "`auth.json` is no absolute path"),
+        ("jobAccount: /a, access: public-only", "public-only"),
+    ] {
+        let error = load(&with(more), &[]).unwrap_err().to_string();
+        assert!(error.contains("mirror.registries[0].jobAccount") && error.contains(says), "{error}");
     }
 }

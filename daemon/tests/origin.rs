@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "test code may panic")]
 
+#[path = "origin/account.rs"]
+mod account;
 #[path = "origin/script.rs"]
 mod script;
 
 use hawker_api::task::TaskId;
-use hawker_daemon::config::{MirrorConfig, Registry};
+use hawker_daemon::config::{ClusterRegistries, MirrorConfig, Registry};
 use hawker_daemon::metrics::Metrics;
 use hawker_daemon::origin::{
     Credentials, ObjectKind, OriginClient, OriginError, OriginLimits, OriginObject, PassRequest,
@@ -26,8 +28,12 @@ const NOT_HUNG: Duration = Duration::from_secs(10);
 
 fn client(script: &Script) -> OriginClient {
     let server = format!("http://{}", script.addr).parse().unwrap();
-    let registries = vec![Registry { host: "reg.test".to_owned(), server }];
-    let config = MirrorConfig { addr: ([127, 0, 0, 1], 0).into(), registries };
+    let registries = vec![Registry::new("reg.test", server)];
+    let config = MirrorConfig {
+        addr: ([127, 0, 0, 1], 0).into(),
+        registries,
+        cluster_registries: ClusterRegistries::Narrow,
+    };
     OriginClient::with_limits(&config, Metrics::new(), SHORT).unwrap()
 }
 
@@ -36,7 +42,12 @@ fn task() -> TaskId {
 }
 
 fn object(kind: ObjectKind) -> OriginObject {
-    OriginObject { registry: "reg.test".to_owned(), repository: "team/app".to_owned(), kind }
+    OriginObject {
+        registry: "reg.test".to_owned(),
+        repository: "team/app".to_owned(),
+        kind,
+        version: String::new(),
+    }
 }
 
 fn credentials() -> Credentials {
@@ -263,7 +274,7 @@ async fn only_the_allow_list_is_asked_and_only_for_names() {
     assert!(client.open(&tricky, &task(), &credentials(), None).await.is_err());
     assert!(script.heads().is_empty());
     assert!(client.allows("REG.test") && !client.allows("evil.test"));
-    assert_eq!(client.only_registry(), Some("reg.test"));
+    assert_eq!(client.only_registry().as_deref(), Some("reg.test"));
 }
 
 #[tokio::test]
@@ -273,6 +284,7 @@ async fn a_tag_passes_with_status_and_headers() {
         method: Method::GET,
         object: object(ObjectKind::Manifest),
         reference: "v1".to_owned(),
+        list: None,
         accept: vec![HeaderValue::from_static("a/b"), HeaderValue::from_static("c/d")],
         credentials: credentials(),
     };
@@ -284,4 +296,63 @@ async fn a_tag_passes_with_status_and_headers() {
     assert_eq!(answer.body.chunk().await.unwrap().unwrap(), "none");
     let head = script.heads().remove(0);
     assert!(head.starts_with("get /v2/team/app/manifests/v1 ") && head.contains("accept: c/d"), "{head}");
+}
+
+/// After the head, a byte now and then.
+fn crawling() -> Vec<Step> {
+    let mut steps = answer("200 OK", "Content-Length: 100000\r\n", b"x");
+    for _ in 0..20 {
+        steps.extend([Step::Pause(Duration::from_millis(100)), Step::Send(b"x".to_vec())]);
+    }
+    steps
+}
+
+#[tokio::test]
+async fn a_body_that_crawls_counts_as_standing_still() {
+    let started = Instant::now();
+    let error = failure(crawling(), None).await;
+    assert!(error.to_string().contains("less than 4096 bytes"), "{error}");
+    assert!(
+        error.is_retryable() && started.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+fn head_request() -> PassRequest {
+    PassRequest {
+        method: Method::HEAD,
+        object: object(ObjectKind::Manifest),
+        reference: "v1".to_owned(),
+        list: None,
+        accept: vec![],
+        credentials: Credentials::none(),
+    }
+}
+
+#[tokio::test]
+async fn one_that_does_not_answer_is_not_waited_for_again() {
+    let script = Script::start(|_| vec![Step::Stall]).await;
+    let client = client(&script);
+    assert!(client.fetch(&head_request()).await.is_err());
+    let started = Instant::now();
+    let error = client.fetch(&head_request()).await.map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("a moment ago") && error.is_retryable(), "{error}");
+    assert!(started.elapsed() < Duration::from_millis(100));
+    assert_eq!(script.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn no_registry_leads_further_inside_than_it_is() {
+    for location in ["http://169.254.169.254/latest/meta-data/", "http://[fe80::1]/", "http://0.0.0.0:1/"] {
+        let redirect = format!("Location: {location}\r\n");
+        let error = failure(answer("307 X", &redirect, b""), None).await;
+        assert!(error.to_string().contains("further inside"), "{location}: {error}");
+        assert!(!error.to_string().contains("169.254"), "where it led is not told");
+    }
+    // A realm is no way in either: the registry's own refusal stands.
+    let realm = "WWW-Authenticate: Bearer realm=\"http://169.254.169.254/token\"\r\n";
+    let script = Script::start(move |_| answer("401 X", realm, b"")).await;
+    let answer = client(&script).fetch(&head_request()).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 401);
 }

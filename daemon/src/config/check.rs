@@ -3,15 +3,19 @@
 //! Invariant: every refusal names the key and says what would be right.
 
 use super::raw::{
-    RawApi, RawCluster, RawConfig, RawHost, RawManager, RawMirror, RawPeer, RawStorage, RawTelemetry,
+    RawApi, RawCluster, RawConfig, RawHost, RawManager, RawMetrics, RawMirror, RawPeer, RawStorage,
+    RawTelemetry,
 };
 use super::{
-    ApiConfig, ClusterConfig, Config, ConfigError, EngineChoice, Fallback, HostConfig, LogFormat,
-    ManagerConfig, MetricsConfig, MirrorConfig, PeerConfig, PeerTls, SeedPeerConfig, SendMode, StorageConfig,
-    TelemetryConfig, Verify, registry, shaper,
+    ApiConfig, ClusterConfig, ClusterRegistries, Config, ConfigError, EngineChoice, Fallback, FilesConfig,
+    HostConfig, LogFormat, ManagerConfig, MetricsConfig, MirrorConfig, PeerAuth, PeerConfig, PeerTls,
+    SeedPeerConfig, SendMode, StorageConfig, TelemetryConfig, Verify, files, registry, shaper,
 };
+use hawker_api::policy::PolicyError;
+use hawker_api::trace::TraceConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 use url::Url;
 
 /// Longest host name (RFC 1123) and longest IDC or element of a location, characters.
@@ -21,8 +25,11 @@ const MAX_ELEMENT_CHARS: usize = 64;
 const MAX_LOCATION_ELEMENTS: usize = 8;
 /// Longest socket path the kernel takes (`sun_path`, with its final zero), bytes.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Shortest lifetime of an unused blob.
+const MIN_TTL: Duration = Duration::from_secs(60);
 
 /// A value refused, before it is known which file it came from.
+#[derive(Debug)]
 pub(super) struct Problem {
     key: String,
     problem: String,
@@ -31,6 +38,12 @@ pub(super) struct Problem {
 impl Problem {
     pub(super) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { key: key.into(), problem: problem.into() }
+    }
+}
+
+impl From<PolicyError> for Problem {
+    fn from(PolicyError { key, problem }: PolicyError) -> Self {
+        Self { key, problem }
     }
 }
 
@@ -51,8 +64,10 @@ fn sections(raw: &RawConfig) -> Checked<Config> {
         cluster: cluster(&raw.cluster)?,
         seed_peer: SeedPeerConfig { enable: raw.seed_peer.enable, cluster_id: raw.seed_peer.cluster_id },
         mirror: mirror(&raw.mirror)?,
-        peer: peer(&raw.peer)?,
+        files: FilesConfig { origins: files::origins(&raw.files.origins)? },
+        peer: peer(&raw.peer, !raw.manager.addrs.is_empty())?,
         storage: storage(&raw.storage)?,
+        storage_ttl: ttl(&raw.storage.ttl)?,
         engine: choice(
             "engine",
             &raw.engine,
@@ -63,7 +78,7 @@ fn sections(raw: &RawConfig) -> Checked<Config> {
             ],
         )?,
         shaper: shaper::shaper(&raw.shaper)?,
-        metrics: MetricsConfig { addr: socket_addr("metrics.addr", &raw.metrics.addr)? },
+        metrics: metrics(&raw.metrics)?,
         api: api(&raw.api)?,
         telemetry: telemetry(&raw.telemetry)?,
         verify: choice(
@@ -176,14 +191,26 @@ fn mirror(raw: &RawMirror) -> Checked<MirrorConfig> {
     Ok(MirrorConfig {
         addr: socket_addr("mirror.addr", &raw.addr)?,
         registries: registry::allow_list(&raw.registries)?,
+        cluster_registries: choice(
+            "mirror.clusterRegistries",
+            &raw.cluster_registries,
+            &[("narrow", ClusterRegistries::Narrow), ("extend", ClusterRegistries::Extend)],
+        )?,
     })
 }
 
-fn peer(raw: &RawPeer) -> Checked<PeerConfig> {
+fn peer(raw: &RawPeer, has_manager: bool) -> Checked<PeerConfig> {
+    let auto = if has_manager { PeerAuth::Cluster } else { PeerAuth::Off };
+    let auth = [("auto", auto), ("cluster", PeerAuth::Cluster), ("off", PeerAuth::Off)];
     Ok(PeerConfig {
         addr: socket_addr("peer.addr", &raw.addr)?,
         tls: choice("peer.tls", &raw.tls, &[("auto", PeerTls::Auto), ("off", PeerTls::Off)])?,
-        send: choice("peer.send", &raw.send, &[("splice", SendMode::Splice), ("copy", SendMode::Copy)])?,
+        auth: choice("peer.auth", &raw.auth, &auth)?,
+        send: choice(
+            "peer.send",
+            &raw.send,
+            &[("splice", SendMode::Splice), ("copy", SendMode::Copy), ("zc", SendMode::Zc)],
+        )?,
     })
 }
 
@@ -192,6 +219,24 @@ fn storage(raw: &RawStorage) -> Checked<StorageConfig> {
         return Err(Problem::new("storage.dir", format!("`{}` is not an absolute path", raw.dir)));
     }
     Ok(StorageConfig { dir: PathBuf::from(&raw.dir), capacity: raw.capacity })
+}
+
+fn metrics(raw: &RawMetrics) -> Checked<MetricsConfig> {
+    Ok(MetricsConfig { addr: socket_addr("metrics.addr", &raw.addr)?, profile: raw.profile })
+}
+
+/// `0` is no limit; less than a minute is taken for a slip.
+fn ttl(text: &str) -> Checked<Option<Duration>> {
+    const KEY: &str = "storage.ttl";
+    if text == "0" {
+        return Ok(None);
+    }
+    let ttl = humantime::parse_duration(text)
+        .map_err(|error| Problem::new(KEY, format!("`{text}` is not a time like `7d` or `12h`: {error}")))?;
+    if ttl < MIN_TTL {
+        return Err(Problem::new(KEY, format!("`{text}` is too short: at least 1m, or 0 for no limit")));
+    }
+    Ok(Some(ttl))
 }
 
 fn api(raw: &RawApi) -> Checked<ApiConfig> {
@@ -210,19 +255,10 @@ fn api(raw: &RawApi) -> Checked<ApiConfig> {
 }
 
 fn telemetry(raw: &RawTelemetry) -> Checked<TelemetryConfig> {
-    if !raw.otlp_endpoint.is_empty() {
-        let url = Url::parse(&raw.otlp_endpoint).map_err(|error| {
-            Problem::new("telemetry.otlpEndpoint", format!("`{}`: {error}", raw.otlp_endpoint))
-        })?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Problem::new("telemetry.otlpEndpoint", format!("`{url}` is not an http(s) URL")));
-        }
-    }
+    let traces = TraceConfig::check(&raw.otlp_endpoint, raw.sample_ratio)
+        .map_err(|(key, problem)| Problem::new(format!("telemetry.{key}"), problem))?;
     let known = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    Ok(TelemetryConfig {
-        otlp_endpoint: raw.otlp_endpoint.clone(),
-        log_format: choice("telemetry.logFormat", &raw.log_format, &known)?,
-    })
+    Ok(TelemetryConfig { traces, log_format: choice("telemetry.logFormat", &raw.log_format, &known)? })
 }
 
 /// `http(s)://host[:port]` and nothing more.

@@ -30,6 +30,7 @@ section!(RawConfig {
     cluster: RawCluster = RawCluster::default(),
     seed_peer: RawSeedPeer = RawSeedPeer::default(),
     mirror: RawMirror = RawMirror::default(),
+    files: RawFiles = RawFiles::default(),
     peer: RawPeer = RawPeer::default(),
     storage: RawStorage = RawStorage::default(),
     engine: String = "auto".to_owned(),
@@ -61,15 +62,23 @@ section!(RawSeedPeer {
 section!(RawMirror {
     addr: String = "127.0.0.1:4001".to_owned(),
     registries: Vec<RawRegistry> = Vec::new(),
+    cluster_registries: String = "narrow".to_owned(),
 });
+
+section!(RawFiles { origins: Vec<RawRegistry> = Vec::new() });
 
 section!(RawPeer {
     addr: String = "0.0.0.0:4000".to_owned(),
     tls: String = "auto".to_owned(),
+    auth: String = "auto".to_owned(),
     send: String = "splice".to_owned()
 });
 
-section!(RawStorage { dir: String = "/var/lib/hawker".to_owned(), capacity: ByteSize = ByteSize(80 << 30) });
+section!(RawStorage {
+    dir: String = "/var/lib/hawker".to_owned(),
+    capacity: ByteSize = ByteSize(80 << 30),
+    ttl: String = "0".to_owned(),
+});
 
 section!(RawShaper {
     mode: String = "auto".to_owned(),
@@ -77,15 +86,22 @@ section!(RawShaper {
     per_peer_limit: Rate = Rate(0),
     download_limit: Rate = Rate(0),
     origin_limit: Rate = Rate(0),
+    uplink_capacity: Rate = Rate(0),
     #[serde(rename = "yield")]
     yield_to_others: bool = true,
+    yield_target: f64 = 0.95,
+    yield_floor: Rate = Rate(0),
     peers: Vec<RawPeerRule> = Vec::new(),
 });
 
 section!(RawPeerRule { network: String = String::new(), limit: Rate = Rate(0), weight: u32 = 1 });
 
-section!(RawMetrics { addr: String = "127.0.0.1:4003".to_owned() });
+section!(RawMetrics { addr: String = "127.0.0.1:4003".to_owned(), profile: bool = false });
 
 section!(RawApi { socket: String = "/run/hawker/hawkerd.sock".to_owned() });
 
-section!(RawTelemetry { otlp_endpoint: String = String::new(), log_format: String = "text".to_owned() });
+section!(RawTelemetry {
+    otlp_endpoint: String = String::new(),
+    sample_ratio: f64 = 1.0,
+    log_format: String = "text".to_owned(),
+});

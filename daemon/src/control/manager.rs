@@ -2,10 +2,12 @@
 //!
 //! Invariant: a lost manager changes nothing; the last placement stays in force.
 
-use super::Links;
 use super::placement::{Placed, PlacementFile};
+use super::{Follower, Links};
 use crate::accounting::Accounting;
+use crate::peer::Pass;
 use hawker_abi::Class;
+use hawker_api::protocol::{Protocol, TooFarApart};
 use hawker_api::v1;
 use hawker_api::v1::manager_client::ManagerClient;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub(super) struct Link {
     pub(super) publish: watch::Sender<Option<Placed>>,
     pub(super) links: Arc<Links>,
     pub(super) accounting: Accounting,
+    pub(super) follow: Follower,
+    pub(super) pass: Pass,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,8 @@ enum LinkError {
     Transport(#[from] tonic::transport::Error),
     #[error("{code:?}: {message}", code = .0.code(), message = .0.message())]
     Status(#[from] tonic::Status),
+    #[error(transparent)]
+    Version(#[from] TooFarApart),
     #[error("no answer in {} s", CALL_LIMIT.as_secs())]
     TimedOut,
     #[error("the manager ended the registration")]
@@ -76,7 +82,9 @@ impl Link {
         let mut client = ManagerClient::new(endpoint.connect().await?);
         let placing = client.place(self.request.clone());
         let placed = tokio::time::timeout(CALL_LIMIT, placing).await.map_err(|_| LinkError::TimedOut)??;
-        self.place(placed.into_inner());
+        let placed = placed.into_inner();
+        Protocol::spoken().works_with(Protocol::announced(placed.protocol), "manager")?;
+        self.place(placed);
         {
             let mut link = self.links.manager.lock();
             (link.connected, link.error) = (true, None);
@@ -113,7 +121,8 @@ impl Link {
     }
 
     fn place(&self, placement: v1::Placement) {
-        let placed = Placed::from(placement);
+        let last = self.publish.borrow().as_ref().map(|last| (last.limits.clone(), last.nodes.clone()));
+        let placed = Placed::new(placement, last.unwrap_or_default());
         if self.publish.borrow().as_ref() == Some(&placed) {
             return;
         }
@@ -121,6 +130,8 @@ impl Link {
         if let Err(error) = self.file.save(&placed) {
             tracing::warn!(%error, "remember the placement for a start without manager");
         }
+        (self.follow)(&placed.limits, &placed.nodes);
+        self.pass.set(placed.peer_key.clone());
         self.publish.send_replace(Some(placed));
     }
 }

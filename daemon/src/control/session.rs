@@ -5,17 +5,21 @@
 use super::announcer::Announcer;
 use super::batch::Batch;
 use super::placement::Placed;
+use super::report::{self, Reports};
 use super::{Links, wire};
 use crate::accounting::Accounting;
+use crate::jobs::Jobs;
 use crate::swarm::Swarm;
 use crate::swarm::orders::{Notice, Order};
 use hawker_abi::Class;
+use hawker_api::protocol::{Protocol, TooFarApart};
 use hawker_api::v1;
 use hawker_api::v1::daemon_message::Kind;
 use hawker_api::v1::scheduler_client::SchedulerClient;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
@@ -35,9 +39,11 @@ pub(super) struct Link {
     pub(super) host: v1::Host,
     pub(super) placement: watch::Receiver<Option<Placed>>,
     pub(super) swarm: Swarm,
+    pub(super) jobs: Jobs,
     pub(super) announcer: Arc<Announcer>,
     pub(super) links: Arc<Links>,
     pub(super) accounting: Accounting,
+    pub(super) reports: Reports,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,8 @@ enum SessionError {
     Status(#[from] tonic::Status),
     #[error("no welcome in {} s", WELCOME_LIMIT.as_secs())]
     NoWelcome,
+    #[error(transparent)]
+    Version(#[from] TooFarApart),
     #[error("the scheduler ended the session")]
     Ended,
     #[error("this node's queue overflowed")]
@@ -107,8 +115,11 @@ impl Link {
         let endpoint = endpoint.http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE).tcp_nodelay(true);
         let mut client = SchedulerClient::new(endpoint.connect().await?);
         let (outgoing, messages) = mpsc::channel(QUEUE_MESSAGES);
-        let hello =
-            v1::Hello { host: Some(self.host.clone()), scheduler_cluster_id: placed.scheduler_cluster_id };
+        let hello = v1::Hello {
+            host: Some(self.host.clone()),
+            scheduler_cluster_id: placed.scheduler_cluster_id,
+            protocol: Some(Protocol::spoken().into()),
+        };
         // The channel is new and has room.
         let _ = outgoing.try_send(v1::DaemonMessage { kind: Some(Kind::Hello(hello)) });
         let opening = async {
@@ -117,7 +128,10 @@ impl Link {
             Ok::<_, SessionError>((incoming, welcome))
         };
         let opened = tokio::time::timeout(WELCOME_LIMIT, opening).await;
-        let (mut incoming, _welcome) = opened.map_err(|_| SessionError::NoWelcome)??;
+        let (mut incoming, welcome) = opened.map_err(|_| SessionError::NoWelcome)??;
+        if let Some(v1::scheduler_message::Kind::Welcome(welcome)) = welcome.kind {
+            Protocol::spoken().works_with(Protocol::announced(welcome.protocol), "scheduler")?;
+        }
         tracing::info!(scheduler = addr, cluster = placed.cluster_name, "in the swarm");
         {
             let mut link = self.links.scheduler.lock();
@@ -126,9 +140,10 @@ impl Link {
         let notices = self.announcer.attach();
         self.swarm.order(Order::Connected);
         self.announcer.introduced();
+        self.reports.anew();
         tokio::select! {
-            error = receive(&mut incoming, &self.swarm) => Err(error),
-            error = send(notices, outgoing) => Err(error),
+            error = receive(&mut incoming, &self.swarm, &self.jobs) => Err(error),
+            error = send(notices, outgoing, &self.reports, &self.swarm) => Err(error),
             () = self.moved(placed) => Err(SessionError::Moved),
         }
     }
@@ -146,13 +161,18 @@ impl Link {
     }
 }
 
-async fn receive(incoming: &mut tonic::Streaming<v1::SchedulerMessage>, swarm: &Swarm) -> SessionError {
+async fn receive(
+    incoming: &mut tonic::Streaming<v1::SchedulerMessage>,
+    swarm: &Swarm,
+    jobs: &Jobs,
+) -> SessionError {
     loop {
         match incoming.message().await {
             Err(status) => return status.into(),
             Ok(None) => return SessionError::Ended,
             Ok(Some(message)) => match wire::order(message) {
-                Ok(Some(order)) => swarm.order(order),
+                Ok(Some(wire::Received::Swarm(order))) => swarm.order(order),
+                Ok(Some(wire::Received::Jobs(order))) => jobs.order(order),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "ignoring a message of the scheduler"),
             },
@@ -163,10 +183,29 @@ async fn receive(incoming: &mut tonic::Streaming<v1::SchedulerMessage>, swarm: &
 async fn send(
     mut notices: mpsc::Receiver<Notice>,
     outgoing: mpsc::Sender<v1::DaemonMessage>,
+    reports: &Reports,
+    swarm: &Swarm,
 ) -> SessionError {
-    let mut batch = Batch::default();
+    let (mut batch, mut clock) = (Batch::default(), tokio::time::interval(report::EVERY));
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let Some(notice) = notices.recv().await else { return SessionError::Overflow };
+        let notice = tokio::select! {
+            notice = notices.recv() => notice,
+            _ = clock.tick() => {
+                if let Some(report) = reports.due()
+                    && outgoing.send(v1::DaemonMessage { kind: Some(Kind::Report(report)) }).await.is_err()
+                {
+                    return SessionError::Ended;
+                }
+                // Also without news: who has work and is silent counts as gone.
+                let beat = v1::DaemonMessage { kind: Some(Kind::Beat(v1::Beat {})) };
+                if swarm.is_at_work() && outgoing.send(beat).await.is_err() {
+                    return SessionError::Ended;
+                }
+                continue;
+            }
+        };
+        let Some(notice) = notice else { return SessionError::Overflow };
         let mut messages = batch.add(notice, Instant::now());
         if !batch.is_empty() {
             let gathered = tokio::time::sleep(GATHER);

@@ -3,6 +3,9 @@
 //! Invariant: what a scheduler sends is checked here, field by field; the rest of the daemon sees
 //! well-formed values only.
 
+mod jobs;
+
+use crate::jobs::orders::JobOrder;
 use crate::origin::{ObjectKind, OriginObject};
 use crate::swarm::orders::{Assignment, Attested, Lease, LeaseOutcome, Notice, Order, Parent, Want};
 use hawker_api::pieces::{MAX_PIECES, MAX_TASK_SIZE, PIECE_DIGEST_LEN, PieceDigest};
@@ -27,17 +30,24 @@ fn bad(field: &'static str, problem: impl Into<String>) -> WireError {
     WireError { field, problem: problem.into() }
 }
 
+/// Whom a message is for.
+pub(super) enum Received {
+    Swarm(Order),
+    Jobs(JobOrder),
+}
+
 /// What the scheduler wants; `None` for messages without consequence.
-pub(super) fn order(message: v1::SchedulerMessage) -> Result<Option<Order>, WireError> {
+pub(super) fn order(message: v1::SchedulerMessage) -> Result<Option<Received>, WireError> {
     use v1::scheduler_message::Kind;
-    Ok(Some(match message.kind {
+    Ok(Some(Received::Swarm(match message.kind {
         None | Some(Kind::Welcome(_)) => return Ok(None),
+        Some(Kind::Job(order)) => return Ok(Some(Received::Jobs(jobs::order(order)?))),
         Some(Kind::Assignment(assignment)) => Order::Assignment(self::assignment(assignment)?),
         Some(Kind::Lease(lease)) => Order::Lease(self::lease(lease)?),
         Some(Kind::LeaseRevoked(revoked)) => Order::Revoked { id: revoked.id },
         Some(Kind::AskPieceList(ask)) => Order::AskPieceList { task: task(&ask.task)? },
         Some(Kind::ListReset(reset)) => Order::ListReset { task: task(&reset.task)?, reason: reset.reason },
-    }))
+    })))
 }
 
 fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
@@ -58,8 +68,8 @@ fn parent(message: v1::Parent) -> Result<Parent, WireError> {
     let port =
         u16::try_from(message.piece_port).map_err(|error| bad("parent.piece_port", error.to_string()))?;
     let seed = message.kind() == v1::HostKind::Seed;
-    let v1::Parent { host_id, idc, location, .. } = message;
-    Ok(Parent { host_id, addr: SocketAddr::new(ip, port), seed, idc, location })
+    let v1::Parent { host_id, idc, location, reserve, .. } = message;
+    Ok(Parent { host_id, addr: SocketAddr::new(ip, port), seed, idc, location, reserve })
 }
 
 fn attested(run: v1::DigestRun) -> Result<Attested, WireError> {
@@ -80,6 +90,7 @@ fn lease(message: v1::Lease) -> Result<Lease, WireError> {
         object: object(origin),
         pieces: pieces.first..end,
         size: size(message.size)?,
+        traceparent: (!message.traceparent.is_empty()).then_some(message.traceparent),
     })
 }
 
@@ -87,16 +98,20 @@ fn object(origin: v1::Origin) -> OriginObject {
     let kind = match origin.kind() {
         v1::OriginKind::Blob => ObjectKind::Blob,
         v1::OriginKind::Manifest => ObjectKind::Manifest,
+        v1::OriginKind::File => ObjectKind::File,
     };
-    OriginObject { registry: origin.registry, repository: origin.repository, kind }
+    let v1::Origin { registry, repository, version, .. } = origin;
+    OriginObject { registry, repository, kind, version }
 }
 
 fn origin(object: OriginObject) -> v1::Origin {
     let kind = match object.kind {
         ObjectKind::Blob => v1::OriginKind::Blob,
         ObjectKind::Manifest => v1::OriginKind::Manifest,
+        ObjectKind::File => v1::OriginKind::File,
     };
-    v1::Origin { registry: object.registry, repository: object.repository, kind: kind.into() }
+    let OriginObject { registry, repository, version, .. } = object;
+    v1::Origin { registry, repository, kind: kind.into(), version }
 }
 
 fn task(text: &str) -> Result<TaskId, WireError> {
@@ -144,6 +159,8 @@ pub(super) fn urgent(notice: Notice) -> Kind {
         Notice::Dropped(tasks) => {
             Kind::Dropped(v1::Dropped { tasks: tasks.iter().map(ToString::to_string).collect() })
         }
+        Notice::Job(report) => Kind::Job(jobs::report(report)),
+        Notice::Image(image) => Kind::Image(jobs::image(image)),
         // Gathered by `Batch`, which never passes these on.
         Notice::Size { .. }
         | Notice::Piece { .. }
@@ -160,6 +177,7 @@ fn want(want: Want) -> v1::Want {
         pieces: want.held.as_bytes().to_vec(),
         fetching: want.fetching.iter().map(piece_range).collect(),
         can_fetch: true,
+        traceparent: want.traceparent.unwrap_or_default(),
     }
 }
 
@@ -221,7 +239,8 @@ mod tests {
         ];
         for (message, field) in cases {
             let message = v1::SchedulerMessage { kind: Some(Kind::Assignment(message)) };
-            let error = order(message).unwrap_err().to_string();
+            let Err(error) = order(message) else { panic!("{field}") };
+            let error = error.to_string();
             assert!(error.starts_with(field), "{field}: {error}");
         }
     }

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 const SOCKET_MODE: u32 = 0o600;
 
 /// The socket's file; removed on drop, unless somebody else put another there.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     path: PathBuf,
     inode: u64,
 }
@@ -26,20 +26,27 @@ impl Drop for Socket {
     }
 }
 
-pub(super) async fn listen(path: &Path) -> Result<(UnixListener, Socket), StatusError> {
+/// `follows`: the daemon that listens there hands over to this one.
+pub(super) async fn listen(path: &Path, follows: bool) -> Result<(UnixListener, Socket), StatusError> {
     let failed = |act| move |source| StatusError::Socket { act, path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
     }
-    refuse_taken(path).await?;
+    if !follows {
+        refuse_taken(path).await?;
+    }
+    listen_unix(path).map_err(failed("listen on"))
+}
+
+/// A socket at `path`, in the place of whatever is there, for this user alone.
+pub(crate) fn listen_unix(path: &Path) -> io::Result<(UnixListener, Socket)> {
     // Under another name until its mode is right; the rename replaces a stale one in one step.
     let fresh = path.with_extension("new");
-    remove_if_there(&fresh).map_err(failed("clear the way for"))?;
-    let listener = UnixListener::bind(&fresh).map_err(failed("listen on"))?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(SOCKET_MODE))
-        .map_err(failed("set the mode of"))?;
-    let inode = std::fs::symlink_metadata(&fresh).map_err(failed("look at"))?.ino();
-    std::fs::rename(&fresh, path).map_err(failed("put in place"))?;
+    remove_if_there(&fresh)?;
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    let inode = std::fs::symlink_metadata(&fresh)?.ino();
+    std::fs::rename(&fresh, path)?;
     Ok((listener, Socket { path: path.to_owned(), inode }))
 }
 
@@ -71,13 +78,13 @@ mod tests {
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/hawkerd.sock");
-        let (listener, socket) = listen(&path).await.unwrap();
+        let (listener, socket) = listen(&path, false).await.unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, SOCKET_MODE);
-        assert!(matches!(listen(&path).await, Err(StatusError::SocketInUse { .. })));
+        assert!(matches!(listen(&path, false).await, Err(StatusError::SocketInUse { .. })));
         // As after kill -9: the file stays, nobody listens.
         drop(listener);
-        let (_listener, second) = listen(&path).await.unwrap();
+        let (_listener, second) = listen(&path, false).await.unwrap();
         drop(socket);
         assert!(path.exists(), "the first owner must not remove the second's socket");
         drop(second);
@@ -89,7 +96,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hawkerd.sock");
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(listen(&path).await, Err(StatusError::NoSocket { .. })));
+        assert!(matches!(listen(&path, false).await, Err(StatusError::NoSocket { .. })));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 }

@@ -106,11 +106,12 @@ async fn tags_pass_to_the_registry() {
     assert_eq!(got.header("content-type"), Some("application/vnd.oci.image.manifest.v1+json"));
     assert_eq!((got.header("docker-content-digest"), got.header("etag")), (Some("sha256:ab"), Some("\"x\"")));
     assert_eq!(got.header("set-cookie"), None);
-    let head = lab.origin.heads().remove(0);
-    for line in
-        ["get /v2/team/app/manifests/v1 http", "authorization: basic mine", "accept: a/b", "accept: c/d"]
-    {
-        assert!(head.contains(line), "{line} is not in {head}");
+    // Asked first what it means: there was no digest to take the content by, so the content is asked for too.
+    for (head, method) in lab.origin.heads().iter().zip(["head", "get"]) {
+        let line = format!("{method} /v2/team/app/manifests/v1 http");
+        for line in [line.as_str(), "authorization: basic mine", "accept: a/b", "accept: c/d"] {
+            assert!(head.contains(line), "{line} is not in {head}");
+        }
     }
     let head = lab.send("HEAD", path, "").await;
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("2"), 0));
@@ -130,4 +131,65 @@ async fn the_registry_may_stand_before_the_name() {
         let head = lab.origin.heads().pop().unwrap();
         assert!(head.starts_with(asked), "{path}: {head}");
     }
+}
+
+#[tokio::test]
+async fn a_tags_content_comes_from_the_cluster() {
+    let manifest =
+        Bytes::from_static(br#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#);
+    let digest = task(&manifest);
+    let headers = format!(
+        "Content-Type: application/vnd.oci.image.index.v1+json\r\nDocker-Content-Digest: {digest}\r\n\
+         Content-Length: {}\r\n",
+        manifest.len()
+    );
+    let lab =
+        Lab::new([(digest, Plan::Held(manifest.clone()))], move |_| answer("200 OK", &headers, b"")).await;
+    let path = "/v2/team/app/manifests/v1?ns=reg.test";
+    let head = lab.send("HEAD", path, "Accept: a/b\r\n").await;
+    let got = lab.get(path, "Accept: a/b\r\n").await;
+    assert_eq!((head.status, got.status, &got.body[..]), (200, 200, &manifest[..]));
+    for name in ["content-type", "content-length", "docker-content-digest"] {
+        assert!(got.header(name).is_some() && got.header(name) == head.header(name), "{name}");
+    }
+    assert_eq!(lab.origin.heads().len(), 1, "one HEAD at the registry for both");
+    // Another caller, or one that takes other types, is answered by the registry.
+    lab.get(path, "Accept: a/b\r\nAuthorization: Basic other\r\n").await;
+    lab.get(path, "Accept: c/d\r\n").await;
+    assert_eq!(lab.origin.heads().len(), 3);
+}
+
+#[tokio::test]
+async fn lists_are_the_registrys() {
+    let lab = Lab::new([], |head| {
+        let headers = "Content-Type: application/json\r\nOCI-Filters-Applied: artifactType\r\n\
+                       Link: </v2/team/app/tags/list?last=b&n=2>; rel=\"next\"\r\n";
+        if head.contains("/v2/team/app/") {
+            answer("200 OK", headers, b"{}")
+        } else {
+            answer("404 X", "", b"")
+        }
+    })
+    .await;
+    let digest = task(b"x");
+    let tags =
+        lab.get("/v2/team/app/tags/list?n=2&ns=reg.test&evil=1", "Authorization: Basic mine\r\n").await;
+    assert_eq!((tags.status, tags.text().as_str()), (200, "{}"));
+    assert_eq!(
+        tags.header("link"),
+        Some("</v2/team/app/tags/list?last=b&n=2&ns=reg.test>; rel=\"next\""),
+        "the next page comes by the same way"
+    );
+    let path = format!("/v2/team/app/referrers/{digest}?artifactType=a%2Fb&ns=reg.test");
+    let referrers = lab.get(&path, "").await;
+    assert_eq!((referrers.status, referrers.header("oci-filters-applied")), (200, Some("artifactType")));
+    assert_eq!(lab.get("/v2/other/tags/list?ns=reg.test", "").await.status, 404);
+    let heads = lab.origin.heads();
+    assert!(
+        heads[0].starts_with("get /v2/team/app/tags/list?n=2 ") && heads[0].contains("basic mine"),
+        "{}",
+        heads[0]
+    );
+    let expected = format!("get /v2/team/app/referrers/{digest}?artifacttype=a%2fb ");
+    assert!(heads[1].starts_with(&expected), "{}", heads[1]);
 }

@@ -4,10 +4,11 @@ use crate::script::{Script, Step, answer};
 use crate::table::{Answer, Plan, Table, send};
 use bytes::Bytes;
 use hawker_api::task::TaskId;
-use hawker_daemon::config::{MirrorConfig, Registry};
+use hawker_daemon::config::{AccessMode, ClusterRegistries, MirrorConfig, Registry, RegistryPolicy};
 use hawker_daemon::metrics::{Metrics, Source};
 use hawker_daemon::mirror::{MirrorLimits, MirrorServer};
 use hawker_daemon::origin::OriginClient;
+use hawker_daemon::status::Report;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,16 +33,36 @@ impl Lab {
         Self::with_requests(plans, origin, 16).await
     }
 
+    /// Whoever asks may have what is held.
     pub(crate) async fn with_requests(
         plans: impl IntoIterator<Item = (TaskId, Plan)>,
         origin: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
         requests: usize,
     ) -> Self {
+        let policy = RegistryPolicy {
+            access: AccessMode::TrustNode,
+            relay_challenge: true,
+            ..RegistryPolicy::default()
+        };
+        Self::with_policy(plans, origin, requests, policy).await
+    }
+
+    pub(crate) async fn with_policy(
+        plans: impl IntoIterator<Item = (TaskId, Plan)>,
+        origin: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+        requests: usize,
+        policy: RegistryPolicy,
+    ) -> Self {
         let origin = Script::start(origin).await;
         let server: url::Url = format!("http://{}", origin.addr).parse().unwrap();
-        let registry = |host: &str| Registry { host: host.to_owned(), server: server.clone() };
+        let registry =
+            |host: &str| Registry { policy: policy.clone(), ..Registry::new(host, server.clone()) };
         let registries = vec![registry("reg.test"), registry("docker.io"), registry("corp.test:5000")];
-        let config = MirrorConfig { addr: ([127, 0, 0, 1], 0).into(), registries };
+        let config = MirrorConfig {
+            addr: ([127, 0, 0, 1], 0).into(),
+            registries,
+            cluster_registries: ClusterRegistries::Narrow,
+        };
         let metrics = Metrics::new();
         let client = OriginClient::new(&config, metrics.clone()).unwrap();
         let table = Arc::new(Table { plans: plans.into_iter().collect(), ..Table::default() });
@@ -64,7 +85,7 @@ impl Lab {
     }
 
     pub(crate) fn counted(&self, line: &str) -> bool {
-        self.metrics.encode().unwrap().contains(line)
+        self.metrics.encode(Report::default()).unwrap().contains(line)
     }
 
     pub(crate) fn delivered_from_origin(&self) -> u64 {

@@ -69,6 +69,14 @@ async fn what_the_origin_says_reaches_the_runtime_as_it_can_use_it() {
     assert_eq!(stalls.get("/v2/a/manifests/v1?ns=reg.test", "").await.status, 503);
 }
 
+/// Docker's daemon names no registry: it has mirrors of Docker Hub alone.
+#[tokio::test]
+async fn who_names_no_registry_means_docker_hub() {
+    let lab = Lab::new([], no_origin).await;
+    let answer = lab.get("/v2/a/manifests/v1", "").await;
+    assert!(answer.status == 503 && answer.text().contains("docker.io answered"), "{}", answer.text());
+}
+
 #[tokio::test]
 async fn bad_requests_are_named() {
     let lab = Lab::new([], no_origin).await;
@@ -78,7 +86,8 @@ async fn bad_requests_are_named() {
         ("GET", format!("/v2/a/blobs/sha256:{hex}?ns=evil.test"), 403, ["DENIED", "evil.test"]),
         ("GET", "/v2/a/manifests/v1?ns=evil.test".to_owned(), 403, ["DENIED", "mirror.registries"]),
         ("GET", "/v2/a/manifests/v1?ns=reg.test%2f..%2f".to_owned(), 403, ["DENIED", "reg.test/../"]),
-        ("GET", "/v2/a/manifests/v1".to_owned(), 400, ["NAME_UNKNOWN", "ns="]),
+        ("GET", "/v2/quay.test/a/manifests/v1".to_owned(), 400, ["NAME_UNKNOWN", "ns="]),
+        ("GET", "/v2/quay:80/a/manifests/v1".to_owned(), 400, ["NAME_UNKNOWN", "ns="]),
         ("GET", format!("/v2/a/../b/blobs/sha256:{hex}?ns=reg.test"), 400, ["NAME_INVALID", ".."]),
         ("GET", format!("/v2/%2e%2e/blobs/sha256:{hex}?ns=reg.test"), 400, ["NAME_INVALID", "%2e%2e"]),
         ("GET", format!("/v2/UPPER/blobs/sha256:{hex}?ns=reg.test"), 400, ["NAME_INVALID", "UPPER"]),
@@ -86,8 +95,8 @@ async fn bad_requests_are_named() {
         ("GET", "/v2/x:80/a/manifests/v1?ns=reg.test".to_owned(), 400, ["NAME_INVALID", "x:80/a"]),
         ("GET", "/v2/a/blobs/sha256:abc?ns=reg.test".to_owned(), 400, ["DIGEST_INVALID", "64"]),
         ("GET", "/v2/a/blobs/md5:abc?ns=reg.test".to_owned(), 400, ["DIGEST_INVALID", "md5"]),
-        ("GET", "/v2/a/tags/list?ns=reg.test".to_owned(), 404, ["UNSUPPORTED", "tags"]),
-        ("GET", format!("/v2/a/referrers/sha256:{hex}?ns=reg.test"), 404, ["UNSUPPORTED", "referrers"]),
+        ("GET", "/v2/a/tags/v1?ns=reg.test".to_owned(), 404, ["UNSUPPORTED", "tags"]),
+        ("GET", "/v2/a/referrers/v1?ns=reg.test".to_owned(), 400, ["DIGEST_INVALID", "v1"]),
         ("POST", "/v2/a/blobs/uploads/?ns=reg.test".to_owned(), 405, ["UNSUPPORTED", "POST"]),
         ("DELETE", format!("/v2/a/blobs/sha256:{hex}?ns=reg.test"), 405, ["UNSUPPORTED", "DELETE"]),
         ("GET", "/metrics".to_owned(), 404, ["UNSUPPORTED", "/metrics"]),

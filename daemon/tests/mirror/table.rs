@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use hawker_api::task::{Algorithm, TaskId};
 use hawker_daemon::mirror::blobs::{Blob, BlobReader, BlobRequest, Blobs, OpenError, ReadError};
+use hawker_daemon::swarm::orders::Image;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -64,6 +65,8 @@ impl Blobs for Table {
             Ok(Box::new(Opened { size, reads }) as Box<dyn Blob>)
         })
     }
+
+    fn wanted(&self, _: Image) {}
 
     fn held_size(&self, task: &TaskId) -> Option<u64> {
         match self.plans.get(task) {

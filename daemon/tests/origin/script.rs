@@ -14,6 +14,8 @@ type Answer = dyn Fn(&str) -> Vec<Step> + Send + Sync;
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Send(Vec<u8>),
+    /// Says nothing for a while.
+    Pause(std::time::Duration),
     /// Says nothing more, and does not close either.
     Stall,
 }
@@ -84,6 +86,7 @@ async fn play(mut stream: TcpStream, answer: Arc<Answer>, seen: Arc<Mutex<Vec<St
                     return;
                 }
             }
+            Step::Pause(time) => tokio::time::sleep(time).await,
             Step::Stall => std::future::pending().await,
         }
     }

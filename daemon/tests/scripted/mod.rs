@@ -140,7 +140,7 @@ impl Lone {
             ("HAWKER_STORAGE_DIR".to_owned(), dir.path().join("store").display().to_string()),
             (
                 "HAWKER_MIRROR_REGISTRIES".to_owned(),
-                format!("[{{host: registry.test, server: 'http://{}'}}]", origin.addr),
+                format!("[{{host: registry.test, relayChallenge: true, server: 'http://{}'}}]", origin.addr),
             ),
         ];
         if let Some((key, value)) = setting.split_once('=') {
