@@ -9,13 +9,13 @@ pub use targets::{NAIVE, NGINX, Target, Verdict};
 
 use crate::load::Outcome;
 use crate::{Machine, document, median};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 /// Everything of one run of the benchmark.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EngineReport {
     pub machine: Machine,
     pub conditions: Conditions,
@@ -23,9 +23,32 @@ pub struct EngineReport {
     pub errors: BTreeMap<String, String>,
     pub cells: Vec<Cell>,
     pub scenarios: Vec<Verdict>,
+    /// Names of the scenarios that were run to their end.
+    pub scenarios_run: Vec<String>,
 }
 
 impl EngineReport {
+    /// What an earlier run left in `dir`; `None` where there is nothing that can be read.
+    #[must_use]
+    pub fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(dir.join("engine.json")).ok()?).ok()
+    }
+
+    /// Takes over what `earlier` measured and this one did not.
+    pub fn complete_from(&mut self, earlier: Self) {
+        let place = |cell: &Cell| (cell.network.clone(), cell.piece_bytes, cell.connections);
+        let known: Vec<_> = self.cells.iter().map(place).collect();
+        self.cells.extend(earlier.cells.into_iter().filter(|cell| !known.contains(&place(cell))));
+        self.cells.sort_by_key(place);
+        let known: Vec<_> = self.scenarios.iter().map(|v| (v.what.clone(), v.engine.clone())).collect();
+        let missing = |v: &Verdict| !known.contains(&(v.what.clone(), v.engine.clone()));
+        self.scenarios.extend(earlier.scenarios.into_iter().filter(missing));
+        self.scenarios_run.extend(earlier.scenarios_run);
+        self.scenarios_run.sort();
+        self.scenarios_run.dedup();
+        self.errors.extend(earlier.errors);
+    }
+
     /// Writes `engine.json` and `engine.svg` into `dir`.
     ///
     /// # Errors
@@ -36,6 +59,7 @@ impl EngineReport {
             ("machine", document::value(&self.machine)?),
             ("conditions", document::value(&self.conditions)?),
             ("errors", document::value(&self.errors)?),
+            ("scenarios_run", document::value(&self.scenarios_run)?),
             ("scenarios", document::value(&self.scenarios)?),
             ("cells", document::value(&self.cells)?),
         ];
@@ -45,34 +69,39 @@ impl EngineReport {
 }
 
 /// What the figures hold for.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conditions {
     pub congestion: String,
     /// How the server was kept on its CPU.
     pub pinning: String,
     pub versions: Vec<String>,
+    /// SHA-256 of hawkerd: figures of different programs do not stand in one file.
+    pub program: String,
     /// Of the last minute, before the run: what else the machine was doing.
     pub load_average: f64,
     pub blob_bytes: u64,
     pub rounds: usize,
+    /// At least; cells of much data take longer, see there.
     pub window_millis: u64,
     /// Bodies are copied by the client, not dropped in the kernel.
     pub copying_client: bool,
 }
 
 /// One point of the grid.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cell {
     pub network: String,
     pub piece_bytes: u64,
     pub connections: usize,
+    /// Of every measurement of every server in this cell.
+    pub window_millis: u64,
     /// All of nginx's runs, in order.
     pub nginx: Vec<Sample>,
     pub engines: BTreeMap<String, Vec<Run>>,
 }
 
 /// One measurement.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sample {
     pub gb_per_second: f64,
     /// CPU seconds of the server per 10⁹ bytes.
@@ -95,7 +124,7 @@ impl From<&Outcome> for Sample {
 }
 
 /// One measurement of an engine between two of nginx.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Run {
     pub sample: Sample,
     /// Each by the mean of the neighbours.

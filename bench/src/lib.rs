@@ -3,6 +3,9 @@
 //!
 //! Not the measuring itself. Invariant: a result carries every single measurement, not only the summary.
 
+#[cfg(feature = "control")]
+pub mod control;
+pub mod control_report;
 pub mod cpu;
 mod document;
 pub mod engine;
@@ -12,7 +15,7 @@ pub mod receive;
 pub mod receive_report;
 pub mod shaper;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +45,10 @@ impl Comparison {
     }
 }
 
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "NOT met" }
+}
+
 /// The middle value; of two middle ones the mean; NaN of nothing.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
@@ -58,16 +65,49 @@ fn seconds(times: &[Duration]) -> Vec<f64> {
     times.iter().map(Duration::as_secs_f64).collect()
 }
 
-/// All comparisons of one run.
+/// One thing measured against a bound of its own.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    pub what: String,
+    pub value: f64,
+    pub unit: &'static str,
+    #[serde(flatten)]
+    pub bound: Option<Bound>,
+}
+
+/// What a figure is judged by.
+#[derive(Debug, Clone, Serialize)]
+pub struct Bound {
+    pub at_most: f64,
+    pub met: bool,
+}
+
+impl Figure {
+    #[must_use]
+    pub fn new(what: &str, value: f64, unit: &'static str, at_most: f64) -> Self {
+        let bound = Some(Bound { at_most, met: value <= at_most });
+        Self { bound, ..Self::told(what, value, unit) }
+    }
+
+    /// One that nothing is asked of.
+    #[must_use]
+    pub fn told(what: &str, value: f64, unit: &'static str) -> Self {
+        Self { what: what.to_owned(), value, unit, bound: None }
+    }
+}
+
+/// All that one run measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub bench: String,
     pub machine: Machine,
     pub comparisons: Vec<Comparison>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
 }
 
 /// What the figures depend on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: String,
     pub cpus: usize,
@@ -92,10 +132,10 @@ impl Machine {
 impl Report {
     #[must_use]
     pub fn new(bench: &str, comparisons: Vec<Comparison>) -> Self {
-        Self { bench: bench.to_owned(), machine: Machine::here(), comparisons }
+        Self { bench: bench.to_owned(), machine: Machine::here(), comparisons, figures: Vec::new() }
     }
 
-    /// A line per comparison, for people.
+    /// A line per comparison and figure, for people.
     #[must_use]
     pub fn render(&self) -> String {
         let line = |c: &Comparison| {
@@ -107,10 +147,15 @@ impl Report {
                 c.rival_median_seconds,
                 c.ratio,
                 c.target,
-                if c.met { "met" } else { "NOT met" }
+                verdict(c.met)
             )
         };
-        self.comparisons.iter().map(line).collect()
+        let figure = |f: &Figure| {
+            let bound = f.bound.as_ref();
+            let judged = bound.map(|b| format!(" (at most {:.0}, {})", b.at_most, verdict(b.met)));
+            format!("{}: {:.2} {}{}\n", f.what, f.value, f.unit, judged.unwrap_or_default())
+        };
+        self.comparisons.iter().map(line).chain(self.figures.iter().map(figure)).collect()
     }
 
     /// Writes the report as JSON.
@@ -143,7 +188,9 @@ mod tests {
         let times = |millis: [u64; 3]| millis.map(Duration::from_millis);
         let slow = Comparison::new("a", "b", &times([150, 140, 900]), &times([100, 100, 100]), 1.3);
         assert!(!slow.met && (slow.ratio - 1.5).abs() < 1e-9);
-        let report = Report::new("x", vec![slow]);
+        let mut report = Report::new("x", vec![slow]);
         assert!(report.render().contains("NOT met"));
+        report.figures.push(Figure::new("memory", 63.04, "MiB", 64.0));
+        assert!(report.render().ends_with("memory: 63.04 MiB (at most 64, met)\n"));
     }
 }

@@ -99,8 +99,16 @@ impl Clock {
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         let gigabytes = bytes as f64 / 1e9;
         let cpu = (cpu::own() - self.cpu).as_secs_f64();
-        Received { seconds, gb_per_second: gigabytes / seconds, cpu_per_gb: cpu / gigabytes }
+        let peak_resident_kib = peak_resident_kib().unwrap_or(0);
+        let (gb_per_second, cpu_per_gb) = (gigabytes / seconds, cpu / gigabytes);
+        Received { seconds, gb_per_second, cpu_per_gb, peak_resident_kib }
     }
+}
+
+/// `VmHWM` of this process.
+fn peak_resident_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
 fn compare(written: &File, source: &Path) -> Result<()> {

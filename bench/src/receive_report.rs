@@ -14,6 +14,8 @@ pub struct ReceiveReport {
     pub machine: Machine,
     pub conditions: Conditions,
     pub rows: Vec<Row>,
+    /// One connection over veth, all ways in turns.
+    pub streams: Vec<Row>,
     pub verdicts: Vec<Verdict>,
 }
 
@@ -47,6 +49,8 @@ pub struct Received {
     pub gb_per_second: f64,
     /// CPU seconds of the receiver per 10⁹ bytes.
     pub cpu_per_gb: f64,
+    /// Most memory the receiver had resident, mappings of files with it; 0 where nobody asked.
+    pub peak_resident_kib: u64,
 }
 
 impl Row {
@@ -74,6 +78,7 @@ impl ReceiveReport {
             ("conditions", document::value(&self.conditions)?),
             ("verdicts", document::value(&self.verdicts)?),
             ("rows", document::value(&self.rows)?),
+            ("streams", document::value(&self.streams)?),
         ];
         std::fs::write(dir.join("receive.json"), document::text("receive", &parts))
     }

@@ -18,6 +18,14 @@ const MAX_SHARE_PERCENT: f64 = 3.0;
 const MAX_SETTLING_SECONDS: f64 = 0.5;
 /// Within this part of the limit it holds; a sample of 50 ms is a few segments at low rates.
 const HOLDS_WITHIN: f64 = 0.1;
+/// Largest deviation of a download or origin limit, percent.
+const MAX_INBOUND_PERCENT: f64 = 3.0;
+/// What a competing flow keeps of what it gets alone, beside P2P that keeps at least this part of the link.
+const MIN_FLOW_PART: f64 = 0.9;
+const MIN_FLOOR_PART: f64 = 0.04;
+/// Seconds until P2P gave way, and until it is back.
+const MAX_GIVING_WAY_SECONDS: f64 = 1.0;
+const MAX_COMING_BACK_SECONDS: f64 = 2.0;
 /// CPU with programs by CPU without.
 const MAX_COST: f64 = 1.05;
 
@@ -27,7 +35,33 @@ pub struct ShaperReport {
     pub accuracy: Vec<Accuracy>,
     pub division: Vec<Division>,
     pub convergence: Vec<Sample>,
+    pub inbound: Vec<Inbound>,
+    pub yielding: Vec<Yielding>,
     pub cost: Cost,
+}
+
+/// A limit of what a node receives.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inbound {
+    /// `download` or `origin`.
+    pub what: String,
+    pub limit_mbit: u32,
+    pub mbit: f64,
+    pub error_percent: f64,
+}
+
+/// Uploads beside a flow of the node's own, Mbit/s and seconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Yielding {
+    pub congestion: String,
+    pub uplink_mbit: u32,
+    pub p2p_alone_mbit: f64,
+    pub flow_alone_mbit: f64,
+    pub flow_mbit: f64,
+    pub p2p_mbit: f64,
+    pub p2p_least_mbit: f64,
+    pub gave_way_seconds: f64,
+    pub back_seconds: f64,
 }
 
 /// One peer's limit over so many connections.
@@ -106,6 +140,57 @@ impl Division {
     }
 }
 
+impl Inbound {
+    #[must_use]
+    pub fn met(&self) -> bool {
+        self.error_percent.abs() <= MAX_INBOUND_PERCENT
+    }
+
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!(
+            "{} limit {} Mbit/s: {:.2} Mbit/s, {:+.2} %{}",
+            self.what,
+            self.limit_mbit,
+            self.mbit,
+            self.error_percent,
+            verdict(self.met())
+        )
+    }
+}
+
+impl Yielding {
+    /// The flow has its part, P2P its floor, both in time.
+    #[must_use]
+    pub fn met(&self) -> [bool; 4] {
+        [
+            self.flow_mbit >= MIN_FLOW_PART * self.flow_alone_mbit,
+            self.p2p_least_mbit >= MIN_FLOOR_PART * f64::from(self.uplink_mbit),
+            self.gave_way_seconds <= MAX_GIVING_WAY_SECONDS,
+            self.back_seconds <= MAX_COMING_BACK_SECONDS,
+        ]
+    }
+
+    #[must_use]
+    pub fn line(&self) -> String {
+        let [flow, floor, way, back] = self.met().map(verdict);
+        format!(
+            "giving way on {} Mbit/s ({}): P2P alone {:.1}; a flow {:.1} alone, {:.1} beside P2P ({:.1} %){flow}; \
+             P2P {:.1} meanwhile, least {:.1}{floor}; gave way after {:.1} s{way}, back after {:.1} s{back}",
+            self.uplink_mbit,
+            self.congestion,
+            self.p2p_alone_mbit,
+            self.flow_alone_mbit,
+            self.flow_mbit,
+            self.flow_mbit / self.flow_alone_mbit * 100.0,
+            self.p2p_mbit,
+            self.p2p_least_mbit,
+            self.gave_way_seconds,
+            self.back_seconds
+        )
+    }
+}
+
 impl Cost {
     #[must_use]
     pub fn met(&self) -> bool {
@@ -154,6 +239,8 @@ impl ShaperReport {
             .map(Accuracy::met)
             .chain(self.division.iter().map(Division::met))
             .chain(settling)
+            .chain(self.inbound.iter().map(Inbound::met))
+            .chain(self.yielding.iter().flat_map(Yielding::met))
             .chain([self.cost.met()])
             .collect();
         (all.iter().filter(|met| !**met).count(), all.len())
@@ -170,10 +257,12 @@ impl ShaperReport {
             format!("[\n{}\n]", lines.join(",\n"))
         };
         let text = format!(
-            "{{\n\"bench\": \"shaper\",\n\"machine\": {},\n\"accuracy\": {},\n\"division\": {},\n\"cost\": {},\n\"convergence\": {}\n}}\n",
+            "{{\n\"bench\": \"shaper\",\n\"machine\": {},\n\"accuracy\": {},\n\"division\": {},\n\"inbound\": {},\n\"yield\": {},\n\"cost\": {},\n\"convergence\": {}\n}}\n",
             serde_json::to_string(&self.machine)?,
             lines(values(&self.accuracy)?),
             lines(values(&self.division)?),
+            lines(values(&self.inbound)?),
+            lines(values(&self.yielding)?),
             rounded(serde_json::to_value(&self.cost)?),
             lines(values(&self.convergence)?),
         );

@@ -3,7 +3,7 @@
 //! Invariant: a target is judged on medians; one that was not measured is not judged.
 
 use super::Cell;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub const NGINX: &str = "nginx";
 pub const NAIVE: &str = "naive";
@@ -15,7 +15,7 @@ const SMALL_PIECE_BYTES: u64 = 64 << 10;
 const SHARED_CONNECTIONS: usize = 4;
 
 /// What a value is held to.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     AtLeast(f64),
@@ -35,7 +35,7 @@ impl Target {
 }
 
 /// A value and what became of its target.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Verdict {
     pub what: String,
     pub engine: String,
@@ -102,6 +102,7 @@ mod tests {
             network: "lo".to_owned(),
             piece_bytes,
             connections: 4,
+            window_millis: 400,
             nginx: vec![sample(1.0)],
             engines: engines.clone(),
         };

@@ -1,7 +1,6 @@
-//! Hawker's way: its client, its connections, its store.
+//! Hawker's way: its client, its connections, its store, and what it does for a piece that arrives.
 //!
-//! Invariant: only the daemon's public seams are used; [`Intake`] does what the swarm's own does for a piece, with
-//! a digest to choose.
+//! Invariant: only the daemon's own code runs here; no more than the digest can be chosen.
 
 use super::{Clock, DigestKind, Hasher, Job, Pieces, compare};
 use crate::receive_report::Received;
@@ -10,9 +9,8 @@ use hawker_api::units::ByteSize;
 use hawker_daemon::accounting::Accounting;
 use hawker_daemon::config::StorageConfig;
 use hawker_daemon::metrics::Metrics;
-use hawker_daemon::peer::client::{PeerClient, PeerConnection, Sink};
-use hawker_daemon::pipe::Pipe;
-use hawker_daemon::store::{BlobFile, Store, StoreError};
+use hawker_daemon::peer::client::{PeerClient, PeerConnection};
+use hawker_daemon::store::{BlobFile, Inlet, Permit, PieceHash, Store};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -65,15 +63,9 @@ async fn fetch(
     commit: bool,
 ) -> Result<PeerConnection> {
     while let Some((piece, range)) = pieces.next() {
-        let mut intake = Intake {
-            blob: Arc::clone(&blob),
-            piece,
-            offset: range.start,
-            hasher: Hasher::new(digest),
-            scratch: Vec::new(),
-        };
-        connection.fetch(&blob.task(), range, &mut intake).await?;
-        let digest = intake.hasher.finish();
+        let mut inlet = Inlet::new(Arc::clone(&blob), piece, Alone, Hasher::new(digest));
+        connection.fetch(&blob.task(), range, &mut inlet).await?;
+        let digest = inlet.finish().await.map_err(anyhow::Error::msg)?.finish();
         if commit {
             blob.commit(piece, digest)?;
         }
@@ -81,58 +73,18 @@ async fn fetch(
     Ok(connection)
 }
 
-/// Writes and hashes a piece as it arrives.
-struct Intake {
-    blob: Arc<BlobFile>,
-    piece: u32,
-    offset: u64,
-    hasher: Hasher,
-    scratch: Vec<u8>,
-}
+/// Every piece is fetched once: nobody takes one over.
+#[derive(Clone)]
+struct Alone;
 
-type Stepped<T> = (Result<u64, StoreError>, T, Hasher);
-
-impl Intake {
-    async fn step<T: Send + 'static>(
-        &mut self,
-        step: impl FnOnce(&BlobFile, u64, Hasher) -> Stepped<T> + Send + 'static,
-    ) -> Result<T, String> {
-        let (blob, piece, offset) = (Arc::clone(&self.blob), self.piece, self.offset);
-        let hasher = std::mem::replace(&mut self.hasher, Hasher::None);
-        let stepped = tokio::task::spawn_blocking(move || {
-            let stepped = step(&blob, offset, hasher);
-            let end = blob.geometry().range(piece).end;
-            if stepped.0.as_ref().is_ok_and(|bytes| offset + bytes == end) {
-                blob.begin_write_back();
-            }
-            stepped
-        });
-        let (written, back, hasher) = stepped.await.map_err(|error| error.to_string())?;
-        self.hasher = hasher;
-        self.offset += written.map_err(|error| error.to_string())?;
-        Ok(back)
+impl Permit for Alone {
+    fn under<T>(&self, _bytes: u64, work: impl FnOnce() -> T) -> Option<T> {
+        Some(work())
     }
 }
 
-impl Sink for Intake {
-    async fn put(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        self.step(move |blob, offset, mut hasher| {
-            hasher.update(&bytes);
-            let written = blob.write(&bytes, offset);
-            (written.map(|()| bytes.len() as u64), bytes, hasher)
-        })
-        .await
-    }
-
-    async fn splice(&mut self, mut pipe: Pipe) -> Result<Pipe, String> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let stepped = self.step(move |blob, offset, mut hasher| {
-            let bytes = pipe.held() as u64;
-            let written = blob.write_from(&mut pipe, offset, &mut scratch, |bytes| hasher.update(bytes));
-            (written.map(|()| bytes), (pipe, scratch), hasher)
-        });
-        let (pipe, scratch) = stepped.await?;
-        self.scratch = scratch;
-        Ok(pipe)
+impl PieceHash for Hasher {
+    fn update(&mut self, bytes: &[u8]) {
+        Hasher::update(self, bytes);
     }
 }
