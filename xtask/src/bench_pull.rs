@@ -95,7 +95,7 @@ fn measure(lab: &Lab, round: u64, times: &mut Times) -> Result<()> {
 }
 
 /// Pulls, takes the times, and removes the image from containerd again.
-fn pull(lab: &Lab, node: &str, image: &Image, via: Via, way: &mut Way) -> Result<()> {
+fn pull(lab: &Lab, node: &str, image: &Image, via: Via<'_>, way: &mut Way) -> Result<()> {
     let node = lab.node(node)?;
     let started = SystemTime::now();
     let whole = node.containerd.pull(&image.reference, via)?;

@@ -10,9 +10,10 @@ use std::process::Command;
 pub(crate) struct Binaries {
     pub(crate) hawkerd: PathBuf,
     pub(crate) control: PathBuf,
+    pub(crate) tool: PathBuf,
 }
 
-/// Builds both with `--release`, showing cargo's own progress.
+/// Builds them with `--release`, showing cargo's own progress.
 pub(crate) fn build() -> Result<Binaries> {
     interrupt::check()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -23,10 +24,16 @@ pub(crate) fn build() -> Result<Binaries> {
         "hawker-daemon",
         "-p",
         "hawker-control",
+        "-p",
+        "hawker-cli",
     ]);
     let status = cargo.status().context("start cargo build")?;
     if !status.success() {
         bail!("cargo build failed");
     }
-    Ok(Binaries { hawkerd: workspace::program("hawkerd")?, control: workspace::program("hawker-control")? })
+    Ok(Binaries {
+        hawkerd: workspace::program("hawkerd")?,
+        control: workspace::program("hawker-control")?,
+        tool: workspace::program("hawker")?,
+    })
 }

@@ -4,6 +4,7 @@
 //! Invariant: it ends with an error if a pull fails, a cluster costs the registry more than
 //! [`MAX_ORIGIN_RATIO`] image sizes, or the second node of a cluster got anything but from peers.
 
+mod door;
 mod loopback;
 mod table;
 
@@ -13,8 +14,9 @@ use crate::lab::images::{self, Image};
 use crate::lab::network::Cluster;
 use crate::lab::{Lab, Node, Plan};
 use crate::setup::{self, Ability};
-use crate::{binaries, interrupt};
+use crate::{binaries, console, interrupt};
 use anyhow::{Context, Result, bail};
+use door::Door;
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub(crate) const MAX_ORIGIN_RATIO: f64 = 1.02;
 
 pub(crate) fn run(once: bool) -> Result<ExitCode> {
     let ability = setup::run()?;
+    console::build_if_possible()?;
     let binaries = binaries::build()?;
     if let Ability::NoLab(why) = ability {
         println!("without the lab ({why}): processes on loopback addresses, a built-in puller and origin;");
@@ -38,6 +41,9 @@ pub(crate) fn run(once: bool) -> Result<ExitCode> {
     print!("{}", shown.text);
     println!("\n{}", Control::how_to_sign_in());
     if !once {
+        let (namespace, manager) = Control::rest_service();
+        let door = Door::open(namespace, manager, manager.port())?;
+        println!("console:  http://{}/", door.addr());
         println!("\nstanding until Ctrl-C; cargo xtask lab exec NODE -- COMMAND runs in a node's network");
         interrupt::wait();
     }

@@ -135,9 +135,7 @@ mod tests {
         let folder = folder().unwrap();
         let object = fs::read(folder.join(sources::OBJECT)).unwrap();
         let summary = elf::summary(&object).unwrap();
-        for name in
-            ["peer_egress", "peer_ingress", "peer_sockets", "uplink_egress", "uplink_ingress", "FLOWS"]
-        {
+        for name in ["peer_egress", "peer_ingress", "peer_sockets", "FLOWS"] {
             assert!(summary.contains(name), "{name} is not in\n{summary}");
         }
         let text = String::from_utf8_lossy(&object).into_owned();

@@ -28,8 +28,12 @@ impl Answer {
 }
 
 fn agent() -> ureq::Agent {
+    agent_within(LIMIT)
+}
+
+fn agent_within(limit: Duration) -> ureq::Agent {
     ureq::Agent::config_builder()
-        .timeout_global(Some(LIMIT))
+        .timeout_global(Some(limit))
         .http_status_as_error(false)
         .proxy(None)
         .build()
@@ -47,6 +51,11 @@ pub(crate) fn get(url: &str, headers: &[(&str, &str)]) -> Result<Answer> {
     let request =
         headers.iter().fold(agent().get(url), |request, (name, value)| request.header(*name, *value));
     answer(url, request.call())
+}
+
+/// With another limit on time, for large bodies.
+pub(crate) fn get_within(url: &str, limit: Duration) -> Result<Answer> {
+    answer(url, agent_within(limit).get(url).call())
 }
 
 pub(crate) fn post(url: &str, token: &str, body: &Value) -> Result<Answer> {

@@ -11,13 +11,19 @@
 //! and its two directories, and removes it.
 
 pub(crate) mod cli;
+pub(crate) mod collector;
 pub(crate) mod containerd;
 pub(crate) mod control;
+pub(crate) mod cri;
 pub(crate) mod daemon;
+pub(crate) mod docker;
+pub(crate) mod faulty;
+pub(crate) mod guarded;
 pub(crate) mod images;
 pub(crate) mod network;
 pub(crate) mod nginx;
 pub(crate) mod processes;
+pub(crate) mod prometheus;
 pub(crate) mod registry;
 mod teardown;
 
@@ -38,6 +44,8 @@ pub(crate) const DATA: &str = "/var/lib/hawker-lab";
 pub(crate) const RUN: &str = "/run/hawker-lab";
 /// The name images are pulled under; only `hosts.toml` and the daemons know where it is.
 pub(crate) const REGISTRY_NAME: &str = "registry.lab:5000";
+/// The host that files are fetched from: the nginx near the cluster, where it was started.
+pub(crate) const FILES_NAME: &str = "files.lab";
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -48,11 +56,16 @@ pub(crate) struct Plan {
     pub(crate) seeds: bool,
     /// Rate of the link to the registry, in tc's words.
     pub(crate) origin_rate: String,
+    /// `shaper` of every daemon, in YAML.
+    pub(crate) shaper: String,
+    /// `scheduler.useReports`
+    pub(crate) use_reports: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { peers: vec![2, 2], seeds: true, origin_rate: "100mbit".to_owned() }
+        let (origin_rate, shaper) = ("100mbit".to_owned(), "{}".to_owned());
+        Self { peers: vec![2, 2], seeds: true, origin_rate, shaper, use_reports: true }
     }
 }
 
@@ -78,8 +91,13 @@ pub(crate) struct Node {
 impl Lab {
     /// Builds the lab, after clearing away what an earlier one left.
     pub(crate) fn up(binaries: &Binaries, plan: &Plan) -> Result<Self> {
+        Self::up_with(binaries, plan, false)
+    }
+
+    /// As [`Self::up`], with one manager or two on one PostgreSQL.
+    pub(crate) fn up_with(binaries: &Binaries, plan: &Plan, two: bool) -> Result<Self> {
         down()?;
-        let built = Self::build(binaries, plan);
+        let built = Self::build(binaries, plan, two);
         if built.is_err()
             && let Err(error) = down()
         {
@@ -88,23 +106,33 @@ impl Lab {
         built
     }
 
-    fn build(binaries: &Binaries, plan: &Plan) -> Result<Self> {
+    fn build(binaries: &Binaries, plan: &Plan, two: bool) -> Result<Self> {
         for dir in [DATA, RUN] {
             std::fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
         }
         network::build(plan)?;
         let registry = Registry::start()?;
         let clusters: Vec<Cluster> = Cluster::ALL.into_iter().take(plan.peers.len()).collect();
-        let control = Control::start(&binaries.control, &clusters)?;
+        let control = Control::start(&binaries.control, &clusters, plan.use_reports, two)?;
         let mut nodes = Vec::new();
         for member in network::members(plan) {
-            nodes.push(Node::start(binaries, member)?);
+            nodes.push(Node::start(binaries, member, &plan.shaper, two)?);
         }
         let lab = Self { binaries: binaries.clone(), registry, control, nodes, keep: false };
         for node in &lab.nodes {
             node.daemon.wait_ready()?;
         }
         Ok(lab)
+    }
+
+    /// Starts a peer of a cluster that the manager has but the lab was built without, and the cluster's scheduler.
+    pub(crate) fn join(&mut self, cluster: Cluster) -> Result<&Node> {
+        network::add_cluster(cluster)?;
+        self.control.add_scheduler(cluster)?;
+        let node = Node::start(&self.binaries, network::add_peer(cluster, 1)?, "{}", false)?;
+        node.daemon.wait_ready()?;
+        self.nodes.push(node);
+        self.nodes.last().context("a node was added")
     }
 
     /// Leaves everything running when this value goes.
@@ -140,6 +168,15 @@ impl Lab {
     }
 }
 
+impl Node {
+    /// The user's tool on this node.
+    pub(crate) fn tool(&self, binaries: &Binaries) -> std::process::Command {
+        let mut tool = crate::netns::command(&crate::netns::name(&self.name), &binaries.tool);
+        tool.arg("--socket").arg(run_dir(&self.name).join("hawkerd.sock"));
+        tool
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         if !self.keep
@@ -151,9 +188,9 @@ impl Drop for Lab {
 }
 
 impl Node {
-    fn start(binaries: &Binaries, member: network::Member) -> Result<Self> {
+    fn start(binaries: &Binaries, member: network::Member, shaper: &str, two: bool) -> Result<Self> {
         let network::Member { name, cluster, seed, ip } = member;
-        let daemon = Daemon::start(&binaries.hawkerd, &name, cluster, ip, seed)?;
+        let daemon = Daemon::start(&binaries.hawkerd, &name, cluster, (ip, seed), (shaper, two))?;
         let containerd = Containerd::start(&name)?;
         Ok(Self { name, cluster, seed, ip, daemon, containerd })
     }

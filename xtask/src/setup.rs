@@ -8,11 +8,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// A program, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 12] = [
+const NEEDED: [(&str, &str); 18] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
+    ("dockerd", "docker.io"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
+    ("podman", "podman"),
+    ("openssl", "openssl"),
     ("umoci", "umoci"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
@@ -20,6 +23,9 @@ const NEEDED: [(&str, &str); 12] = [
     ("setpriv", "util-linux"),
     ("bpftool", "bpftool"),
     ("nginx", "nginx-light"),
+    ("curl", "curl"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("tar", "tar"),
 ];
 
@@ -34,7 +40,12 @@ pub(crate) enum Ability {
 
 /// Installs what is missing, as root; otherwise says what that is.
 pub(crate) fn run() -> Result<Ability> {
-    let missing = missing();
+    need(&NEEDED)
+}
+
+/// As [`run`], for these programs, each with its Debian package.
+pub(crate) fn need(programs: &[(&str, &'static str)]) -> Result<Ability> {
+    let missing = missing(programs);
     if !nix::unistd::geteuid().is_root() {
         let and =
             if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(" ")) };
@@ -50,9 +61,12 @@ pub(crate) fn run() -> Result<Ability> {
     Ok(Ability::Lab)
 }
 
-fn missing() -> Vec<&'static str> {
-    let mut packages: Vec<_> =
-        NEEDED.iter().filter(|(program, _)| !command::exists(program)).map(|(_, package)| *package).collect();
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = programs
+        .iter()
+        .filter(|(program, _)| !command::exists(program))
+        .map(|(_, package)| *package)
+        .collect();
     packages.dedup();
     packages
 }

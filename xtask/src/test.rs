@@ -3,8 +3,11 @@
 //! Invariant: the last line says how many passed, failed and were skipped; a skip that CI did not
 //! announce (`CI_EXPECTED_SKIPS`) is a failure there.
 
+use crate::postgres::{self, Postgres};
 use crate::setup::{self, Ability};
-use crate::{command, e2e, ebpf, interrupt, shaper, tidy, workspace};
+use crate::{
+    alerts, command, console, deb, docs, e2e, ebpf, image, interrupt, kube, openid, shaper, tidy, workspace,
+};
 use anyhow::{Context, Result};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -43,7 +46,7 @@ impl Tally {
         self.skipped.push(format!("{name}: {why}"));
     }
 
-    fn finish(self) -> ExitCode {
+    pub(crate) fn finish(self) -> ExitCode {
         for name in &self.failed {
             println!("failed: {name}");
         }
@@ -66,6 +69,8 @@ impl Tally {
 pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
     let ability = setup::run()?;
     let mut tally = Tally::default();
+    // First: it is embedded in what is built below.
+    console::build_if_possible()?;
     if only.is_none() {
         tally.run("formatting", || {
             cargo(&["fmt", "--all", "--check"])?;
@@ -78,10 +83,36 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
             Ok(())
         });
         tally.run("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+        console::check(&mut tally);
         if std::env::var_os("HAWKER_SKIP_IO_URING").is_some() {
             tally.skip("the io_uring engine's tests, where there is none", "HAWKER_SKIP_IO_URING is set");
         }
         tally.run("unit and integration tests", || cargo(&["test", "--workspace"]));
+        let provider = openid::possible();
+        if !provider {
+            tally.skip("signing in with an OpenID provider", "there is no node with npm");
+        }
+        // They are ignored above: what `cargo test` alone cannot know is where the servers are.
+        tally.run("tests on PostgreSQL, and with an OpenID provider", || {
+            postgres::need()?;
+            let server = Postgres::start()?;
+            let mut tests = cargo_command(&["test", "-p", "hawker-control", "--", "--ignored"])?;
+            if provider {
+                tests.env("TEST_OIDC", openid::install()?);
+            } else {
+                tests.args(["--skip", openid::TESTS]);
+            }
+            let succeeded = command::show(tests.env("TEST_POSTGRES", server.url()))?;
+            anyhow::ensure!(succeeded, "tests with servers failed");
+            Ok(())
+        });
+    }
+    kube::run(&ability, only, &mut tally);
+    image::cases(&ability, only, &mut tally);
+    deb::cases(&ability, only, &mut tally);
+    docs::run(&ability, only, &mut tally)?;
+    if only.is_none_or(|only| alerts::NAME.contains(only)) {
+        alerts::run(&mut tally);
     }
     shaper::run(&ability, only, &mut tally)?;
     e2e::run(&ability, only, &mut tally)?;
@@ -93,9 +124,14 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
     Ok(tally.finish())
 }
 
-fn cargo(words: &[&str]) -> Result<()> {
+fn cargo_command(words: &[&str]) -> Result<Command> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let succeeded = command::show(cargo.current_dir(workspace::root()?).args(words))?;
+    cargo.current_dir(workspace::root()?).args(words);
+    Ok(cargo)
+}
+
+fn cargo(words: &[&str]) -> Result<()> {
+    let succeeded = command::show(&mut cargo_command(words)?)?;
     anyhow::ensure!(succeeded, "cargo {} failed", words.join(" "));
     Ok(())
 }

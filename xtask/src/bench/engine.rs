@@ -15,11 +15,17 @@ use clap::Args;
 use hawker_api::units::ByteSize;
 use hawker_bench::Machine;
 use hawker_bench::engine::{Conditions, EngineReport};
+use sha2::Digest as _;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Size of the blob that is pushed out of the page cache: seconds of reading at the limit.
 const COLD_BYTES: u64 = 512 << 20;
+
+const NETWORKS: [Network; 2] = [Network::Lo, Network::Veth];
+const PIECES: [u64; 5] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
+const CONNECTIONS: [usize; 5] = [1, 4, 16, 64, 256];
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -45,6 +51,10 @@ pub(crate) struct Options {
     /// The client copies bodies into a buffer instead of dropping them in the kernel.
     #[arg(long)]
     copy: bool,
+    /// Keeps what earlier runs of the same hawkerd left in the target directory: parts of the grid, one after the other,
+    /// become a whole.
+    #[arg(long)]
+    add: bool,
     /// Of both sides; a namespace may not be allowed to have each that the host knows.
     #[arg(long, default_value = "reno")]
     congestion: String,
@@ -64,6 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         errors: BTreeMap::new(),
         cells: Vec::new(),
         scenarios: Vec::new(),
+        scenarios_run: Vec::new(),
     };
     let chosen = options.scenarios();
     if chosen.contains(&Scenario::Grid) {
@@ -75,11 +86,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         disturb(&stand, scenario, &options.engines(), &mut report);
     }
     interrupt::check()?;
+    let parts = workspace::target()?.join("bench");
+    let earlier = EngineReport::read(&parts).filter(|earlier| {
+        (&earlier.conditions.program, earlier.conditions.rounds)
+            == (&report.conditions.program, report.conditions.rounds)
+    });
+    if let Some(earlier) = earlier.filter(|_| options.add) {
+        report.complete_from(earlier);
+    }
     finish(&report, options)
 }
 
 /// A scenario on every kind of server but the naive one, of which nothing is expected.
 fn disturb(stand: &Stand, scenario: Scenario, kinds: &[Kind], report: &mut EngineReport) {
+    let errors = report.errors.len();
     let others = kinds.iter().filter(|kind| !matches!(kind, Kind::Nginx | Kind::Naive));
     for kind in std::iter::once(&Kind::Nginx).chain(others) {
         match scenarios::run(stand, scenario, *kind) {
@@ -89,6 +109,9 @@ fn disturb(stand: &Stand, scenario: Scenario, kinds: &[Kind], report: &mut Engin
                 report.errors.insert(kind.name().to_owned(), format!("{error:#}"));
             }
         }
+    }
+    if report.errors.len() == errors {
+        report.scenarios_run.push(format!("{scenario:?}"));
     }
 }
 
@@ -108,7 +131,7 @@ fn start(stand: &Stand, kinds: &[Kind], report: &mut EngineReport) -> Result<Vec
 }
 
 fn finish(report: &EngineReport, options: &Options) -> Result<ExitCode> {
-    let whole = options.is_whole() && report.errors.is_empty();
+    let whole = options.is_whole(report) && report.errors.is_empty();
     let dir =
         if whole { workspace::root()?.join("bench/results") } else { workspace::target()?.join("bench") };
     report.write(&dir).with_context(|| format!("write results to {}", dir.display()))?;
@@ -135,26 +158,21 @@ impl Options {
     }
 
     /// Everything was measured, so that the figures may stand in the repository.
-    fn is_whole(&self) -> bool {
-        let narrowed = !(self.scenarios.is_empty()
-            && self.engines.is_empty()
-            && self.networks.is_empty()
-            && self.pieces.is_empty()
-            && self.connections.is_empty());
-        !(self.quick || narrowed || self.copy)
+    fn is_whole(&self, report: &EngineReport) -> bool {
+        let cells = NETWORKS.len() * PIECES.len() * CONNECTIONS.len();
+        let all = report.cells.iter().filter(|cell| cell.engines.len() == Kind::ALL.len() - 1).count();
+        let scenarios = Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Grid);
+        let mut run = scenarios.map(|scenario| format!("{scenario:?}"));
+        all == cells && run.all(|name| report.scenarios_run.contains(&name)) && !(self.quick || self.copy)
     }
 
     fn grid(&self) -> grid::Grid {
         let or = |given: &[ByteSize], usual: &[u64]| -> Vec<u64> {
             if given.is_empty() { usual.to_vec() } else { given.iter().map(|size| size.0).collect() }
         };
-        let networks =
-            if self.networks.is_empty() { vec![Network::Lo, Network::Veth] } else { self.networks.clone() };
-        let (pieces, connections): (&[u64], &[usize]) = if self.quick {
-            (&[64 << 10, 4 << 20], &[1, 16, 64])
-        } else {
-            (&[64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20], &[1, 4, 16, 64, 256])
-        };
+        let networks = if self.networks.is_empty() { NETWORKS.to_vec() } else { self.networks.clone() };
+        let (pieces, connections): (&[u64], &[usize]) =
+            if self.quick { (&[64 << 10, 4 << 20], &[1, 16, 64]) } else { (&PIECES, &CONNECTIONS) };
         let connections =
             if self.connections.is_empty() { connections.to_vec() } else { self.connections.clone() };
         grid::Grid {
@@ -176,6 +194,7 @@ impl Options {
         Ok(Conditions {
             congestion: self.congestion.clone(),
             pinning: stand.cage.pinning().to_owned(),
+            program: digest(&stand.programs.hawkerd)?,
             versions: vec![version(&hawkerd, "--version")?, version("nginx", "-v")?],
             load_average: load_average(),
             blob_bytes: self.size.0,
@@ -184,6 +203,11 @@ impl Options {
             copying_client: self.copy,
         })
     }
+}
+
+fn digest(program: &Path) -> Result<String> {
+    let bytes = std::fs::read(program).with_context(|| format!("read {}", program.display()))?;
+    Ok(format!("{:x}", sha2::Sha256::digest(&bytes)))
 }
 
 fn load_average() -> f64 {

@@ -20,6 +20,18 @@ pub(crate) struct Grid {
     pub(crate) copy: bool,
 }
 
+/// Before every window, beside what the connections ask first.
+const WARM_UP_MILLIS: u64 = 200;
+/// A speed that every server but the naive one exceeds, bytes a millisecond.
+const SLOW: u64 = 5_000_000;
+/// Answers that each connection gets in a window, at least.
+const ANSWERS: u64 = 2;
+
+/// Milliseconds in which every connection gets a few whole answers, at least `usual`: 256 x 16 MiB are 4 GiB.
+fn window(piece: u64, connections: usize, usual: u64) -> u64 {
+    (ANSWERS * piece * connections as u64 / SLOW).max(usual)
+}
+
 /// Measures all cells; `servers` begins with nginx.
 pub(crate) fn measure(stand: &Stand, servers: &[Server], grid: &Grid) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
@@ -31,7 +43,8 @@ pub(crate) fn measure(stand: &Stand, servers: &[Server], grid: &Grid) -> Result<
                 let load = Load {
                     connections: *connections,
                     piece: *piece,
-                    window_millis: grid.window_millis,
+                    warm_up_millis: window(*piece, *connections, 0) / 2 + WARM_UP_MILLIS,
+                    window_millis: window(*piece, *connections, grid.window_millis),
                     copy: grid.copy,
                     ..Load::default()
                 };
@@ -54,6 +67,7 @@ fn cell(stand: &Stand, servers: &[Server], network: Network, load: &Load, rounds
         network: network.name().to_owned(),
         piece_bytes: load.piece,
         connections: load.connections,
+        window_millis: load.window_millis,
         nginx: vec![run(nginx)?],
         engines: BTreeMap::new(),
     };

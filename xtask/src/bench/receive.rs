@@ -1,10 +1,12 @@
 //! `cargo xtask bench receive`: a blob from a serving process into files, by hawkerd's client and store against
 //! plain tokio, with each digest.
 //!
-//! Invariant: source and receiver have a CPU each; every way takes its turn in every round.
+//! Invariant: source and receiver have a CPU each; every way takes its turn in every round, into pages of memory that
+//! were touched a moment before.
 
 use super::servers::{Kind, Server};
 use super::stand::{Network, Stand, version};
+use super::streams;
 use crate::command::{LONG, check};
 use crate::setup::{self, Ability};
 use crate::{interrupt, workspace};
@@ -14,7 +16,10 @@ use hawker_api::units::ByteSize;
 use hawker_bench::engine::{Target, Verdict};
 use hawker_bench::receive_report::{Conditions, ReceiveReport, Received, Row};
 use hawker_bench::{Machine, median};
-use std::process::ExitCode;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 /// Ways and digests as `bench-receive` knows them; the product first, then its rivals.
 const WAYS: [&str; 3] = ["product", "plain", "naive"];
@@ -68,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             versions: vec![version(&hawkerd, "--version")?, version("nginx", "-v")?],
         },
         rows: Vec::new(),
+        streams: Vec::new(),
         verdicts: Vec::new(),
     };
     println!("\n{:>9}{:>9}{:>9}{:>9}   by plain: wall, CPU", "digest", "way", "GB/s", "s/GB");
@@ -76,6 +82,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         report.verdicts.extend(judge(&rows, digest, target));
         report.rows.extend(rows);
     }
+    drop(source);
+    let (rows, verdicts) = streams::run(&stand, rounds)?;
+    report.streams = rows;
+    report.verdicts.extend(verdicts);
     for verdict in &report.verdicts {
         println!("{}", verdict.render());
     }
@@ -134,20 +144,48 @@ fn receive(
     (way, digest): (&str, &str),
     compare: bool,
 ) -> Result<Received> {
+    let command = stand.client(Network::Lo, &stand.programs.receive);
+    let server = (Network::Lo, source);
+    one(stand, command, server, (way, digest), options.connections, |command| {
+        if options.overwrite {
+            command.arg("--overwrite");
+        }
+        if compare {
+            command.arg("--compare").arg(&stand.warm.data);
+        }
+    })
+}
+
+/// Runs `bench-receive` once: `command` says where.
+pub(super) fn one(
+    stand: &Stand,
+    mut command: Command,
+    (network, source): (Network, &Server),
+    (way, digest): (&str, &str),
+    connections: usize,
+    also: impl FnOnce(&mut Command),
+) -> Result<Received> {
     interrupt::check()?;
     let into = tempfile::Builder::new().prefix("into-").tempdir_in(&stand.dir)?;
-    let mut command = stand.client(Network::Lo, &stand.programs.receive);
+    touch_free_memory(into.path(), stand.warm.bytes)?;
     command.args(["--way", way, "--digest", digest]);
-    command.args(["--server", &format!("{}:{}", Network::Lo.server(), source.port)]);
+    command.args(["--server", &format!("{}:{}", network.server(), source.port)]);
     command.args(["--task", stand.warm.task(), "--size", &stand.warm.bytes.to_string()]);
-    command.args(["--connections", &options.connections.to_string()]);
+    command.args(["--connections", &connections.to_string()]);
     command.arg("--dir").arg(into.path());
-    if options.overwrite {
-        command.arg("--overwrite");
-    }
-    if compare {
-        command.arg("--compare").arg(&stand.warm.data);
-    }
+    also(&mut command);
     let finished = check(&mut command, LONG).with_context(|| format!("receive {way} with {digest}"))?;
     serde_json::from_str(&finished.stdout).with_context(|| format!("read figures of {}", finished.stdout))
+}
+
+/// A virtual machine gives its free memory back to its host, and the next one to use it waits for the host: up to 1 s
+/// per GB, at random. So as much as is needed is used and freed right before.
+fn touch_free_memory(dir: &Path, bytes: u64) -> Result<()> {
+    let path = dir.join("touched");
+    let mut file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    let chunk = vec![0; 1 << 20];
+    for _ in 0..bytes.div_ceil(chunk.len() as u64) {
+        file.write_all(&chunk).context("touch memory")?;
+    }
+    std::fs::remove_file(&path).context("free the memory")
 }

@@ -8,7 +8,7 @@ use super::load::{self, Load};
 use super::servers::{Kind, Server};
 use super::stand::{Network, Stand};
 use crate::interrupt;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hawker_bench::engine::{Target, Verdict};
 use hawker_bench::load::Outcome;
 use hawker_bench::median;
@@ -46,11 +46,23 @@ pub(crate) enum Scenario {
     Idle,
     Active,
     Churn,
+    /// Clients that copy what they get: what a byte costs the server then.
+    Copying,
+    /// `peer.send: zc` where the kernel copies.
+    ZeroCopy,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Grid, Self::Cold, Self::Stopped, Self::Idle, Self::Active, Self::Churn];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Grid,
+        Self::Cold,
+        Self::Stopped,
+        Self::Idle,
+        Self::Active,
+        Self::Churn,
+        Self::Copying,
+        Self::ZeroCopy,
+    ];
 
     fn run(self, stand: &Stand, server: &Server) -> Result<Vec<Verdict>> {
         match self {
@@ -60,6 +72,10 @@ impl Scenario {
             Self::Idle => idle(stand, server),
             Self::Active => active(stand, server),
             Self::Churn => churn(stand, server),
+            // Comparisons of io_uring's own.
+            Self::Copying | Self::ZeroCopy if server.kind != Kind::IoUring => Ok(Vec::new()),
+            Self::Copying => copying(stand, server),
+            Self::ZeroCopy => zero_copy(stand, server),
         }
     }
 }
@@ -202,6 +218,50 @@ fn churn(stand: &Stand, server: &Server) -> Result<Vec<Verdict>> {
             Target::AtMost(MEMORY_SLACK_MIB),
         ),
     ])
+}
+
+/// The naive server, and hawkerd with and without copies of its own, under clients that copy. The client is the
+/// bottleneck then, so that the server's CPU is what counts.
+fn copying(stand: &Stand, server: &Server) -> Result<Vec<Verdict>> {
+    let (naive, copies) = (Server::start(stand, Kind::Naive)?, Server::start(stand, Kind::Copy)?);
+    let mut verdicts = Vec::new();
+    for (connections, piece, name) in [(16, 4 << 20, "16 x 4 MiB"), (64, 1 << 20, "64 x 1 MiB")] {
+        let load = Load { connections, piece, copy: true, ..Load::default() };
+        let (mut ours, mut buffers, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(measure(stand, server, &load)?);
+            theirs.push(measure(stand, &naive, &load)?);
+            buffers.push(measure(stand, &copies, &load)?);
+        }
+        let (ours, buffers, theirs) = (cpu(&ours), cpu(&buffers), cpu(&theirs));
+        let what = |what: &str| format!("clients that copy, {name}: {what}");
+        verdicts.push(verdict(server, &what("CPU s/GB"), ours, Target::None));
+        verdicts.push(verdict(server, &what("CPU by naive"), ours / theirs, Target::AtMost(0.25)));
+        verdicts.push(verdict(&copies, &what("CPU by naive"), buffers / theirs, Target::None));
+        verdicts.push(verdict(&naive, &what("CPU s/GB"), theirs, Target::None));
+    }
+    Ok(verdicts)
+}
+
+fn cpu(outcomes: &[Outcome]) -> f64 {
+    median(&outcomes.iter().map(|outcome| outcome.server_cpu_per_gb).collect::<Vec<_>>())
+}
+
+/// Loopback copies every zero-copy send: asked for all the same, it must not cost.
+fn zero_copy(stand: &Stand, server: &Server) -> Result<Vec<Verdict>> {
+    let zc = Server::start(stand, Kind::Zc)?;
+    let load = Load { connections: 16, piece: 4 << 20, ..Load::default() };
+    let (mut by_splice, mut by_zc) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        by_splice.push(measure(stand, server, &load)?);
+        by_zc.push(measure(stand, &zc, &load)?);
+    }
+    let (_, reason) = zc.engine()?;
+    ensure!(reason.contains("zc is off"), "it did not notice that the kernel copies: {reason}");
+    println!("{reason}");
+    let wall = throughput(&by_zc) / throughput(&by_splice);
+    let what = "peer.send: zc where the kernel copies, GB/s by splice";
+    Ok(vec![verdict(server, what, wall, Target::AtLeast(0.95))])
 }
 
 /// Waits until the server stands still, or is back to where it was.

@@ -25,9 +25,14 @@ pub(crate) enum Kind {
     Portable,
     Nginx,
     Naive,
+    /// hawkerd with io_uring and `peer.send: copy`.
+    Copy,
+    /// The same with `peer.send: zc`.
+    Zc,
 }
 
 impl Kind {
+    /// What the grid compares.
     pub(crate) const ALL: [Self; 4] = [Self::IoUring, Self::Portable, Self::Nginx, Self::Naive];
 
     pub(crate) fn name(self) -> &'static str {
@@ -36,12 +41,24 @@ impl Kind {
             Self::Portable => "portable",
             Self::Nginx => "nginx",
             Self::Naive => "naive",
+            Self::Copy => "copy",
+            Self::Zc => "zc",
         }
     }
 
     /// Whether it is hawkerd.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::IoUring | Self::Portable)
+        !matches!(self, Self::Nginx | Self::Naive)
+    }
+
+    /// As hawkerd calls its engine, and how it sends.
+    fn engine(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Portable => ("portable", "splice"),
+            Self::Copy => ("io_uring", "copy"),
+            Self::Zc => ("io_uring", "zc"),
+            _ => ("io_uring", "splice"),
+        }
     }
 
     fn port(self) -> u16 {
@@ -50,6 +67,8 @@ impl Kind {
             Self::Portable => 4200,
             Self::Nginx => 4300,
             Self::Naive => 4400,
+            Self::Copy => 4500,
+            Self::Zc => 4600,
         }
     }
 }
@@ -68,7 +87,7 @@ impl Server {
         let dir = stand.dir.join(kind.name());
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let mut command = match kind {
-            Kind::IoUring | Kind::Portable => hawkerd(stand, kind, &dir)?,
+            Kind::IoUring | Kind::Portable | Kind::Copy | Kind::Zc => hawkerd(stand, kind, &dir)?,
             Kind::Nginx => nginx(stand, kind.port(), &dir)?,
             Kind::Naive => naive(stand, kind.port()),
         };
@@ -86,10 +105,9 @@ impl Server {
             Ok(()) => listening(kind).map(Ok),
         })??;
         if kind.is_ours() {
-            let url = format!("http://127.0.0.1:{}/status", kind.port() + 1);
-            let status = netns::within(&server_namespace(), || http::get(&url, &[])?.json())?;
-            let engine = status["engine"]["name"].as_str().unwrap_or("none");
-            ensure!(engine == kind.name(), "it reports engine {engine}, asked for was {}", kind.name());
+            let (engine, _) = self.engine()?;
+            let asked = kind.engine().0;
+            ensure!(engine == asked, "it reports engine {engine}, asked for was {asked}");
         }
         self.pids = family(self.process.pid()?)?;
         self.congestion_control(stand)?;
@@ -97,6 +115,14 @@ impl Server {
             load::verify(stand, self, blob).with_context(|| format!("verify {}", blob.path))?;
         }
         Ok(())
+    }
+
+    /// Name and reason of hawkerd's engine, as it says now.
+    pub(crate) fn engine(&self) -> Result<(String, String)> {
+        let url = format!("http://127.0.0.1:{}/status", self.port + 1);
+        let status = netns::within(&server_namespace(), || http::get(&url, &[])?.json())?;
+        let text = |key: &str| status["engine"][key].as_str().unwrap_or("none").to_owned();
+        Ok((text("name"), text("reason")))
     }
 
     /// The kernel's word on what the server's sockets use.
@@ -142,13 +168,14 @@ fn hawkerd(stand: &Stand, kind: Kind, dir: &Path) -> Result<Command> {
     let text = format!(
         "host: {{ hostname: bench }}\n\
          engine: {}\n\
-         peer: {{ addr: \"0.0.0.0:{port}\", tls: \"off\" }}\n\
+         peer: {{ addr: \"0.0.0.0:{port}\", tls: \"off\", auth: \"off\", send: {} }}\n\
          metrics: {{ addr: \"127.0.0.1:{}\" }}\n\
          mirror: {{ addr: \"127.0.0.1:{}\" }}\n\
          storage: {{ dir: {}, capacity: 0 }}\n\
          shaper: {{ mode: \"off\" }}\n\
          api: {{ socket: \"\" }}\n",
-        kind.name(),
+        kind.engine().0,
+        kind.engine().1,
         port + 1,
         port + 2,
         store.display()

@@ -53,7 +53,7 @@ impl Network {
         }
     }
 
-    fn client_namespace(self) -> String {
+    pub(crate) fn client_namespace(self) -> String {
         match self {
             Self::Lo => server_namespace(),
             Self::Veth => client_namespace(),
@@ -163,12 +163,17 @@ impl Stand {
 
     /// A server's command: in the server's namespace and groups, on the server's CPU.
     pub(crate) fn server(&self, program: impl AsRef<OsStr>) -> Command {
-        caged(&server_namespace(), &self.cage.enter_as_server(), SERVER_CPU, program)
+        caged(&server_namespace(), &self.cage.enter_as_server(), &SERVER_CPU.to_string(), program)
     }
 
     /// A client's command: on the other end, on the other CPU.
     pub(crate) fn client(&self, network: Network, program: impl AsRef<OsStr>) -> Command {
-        caged(&network.client_namespace(), &self.cage.enter_as_client(), CLIENT_CPU, program)
+        self.client_on(network, &CLIENT_CPU.to_string(), program)
+    }
+
+    /// The same on CPUs to choose, as `taskset -c` takes them.
+    pub(crate) fn client_on(&self, network: Network, cpus: &str, program: impl AsRef<OsStr>) -> Command {
+        caged(&network.client_namespace(), &self.cage.enter_as_client(), cpus, program)
     }
 
     /// Makes `dir` a store with both blobs, by reference to the prepared files: the page cache is the same.
@@ -195,9 +200,9 @@ impl Drop for Stand {
 }
 
 /// The shell goes in and becomes the program, so that it is what it seems: one process from the start.
-fn caged(namespace: &str, enter: &str, cpu: usize, program: impl AsRef<OsStr>) -> Command {
+fn caged(namespace: &str, enter: &str, cpus: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = netns::command(namespace, "sh");
-    command.arg("-c").arg(format!("{enter}exec taskset -c {cpu} \"$@\"")).arg("sh").arg(program);
+    command.arg("-c").arg(format!("{enter}exec taskset -c {cpus} \"$@\"")).arg("sh").arg(program);
     command
 }
 

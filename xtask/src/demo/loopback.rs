@@ -63,7 +63,7 @@ pub(super) fn run(binaries: &Binaries, once: bool) -> Result<ExitCode> {
         })?;
     }
     let problems = pull_everywhere(&blobs, &origin)?;
-    println!("\nREST API: {REST}/api/v1, sign in as root with the password {PASSWORD}");
+    println!("\nconsole: {REST}/, REST API: {REST}/api/v1; sign in as root with the password {PASSWORD}");
     if !once {
         println!("standing until Ctrl-C");
         interrupt::wait();

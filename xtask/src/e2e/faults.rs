@@ -15,8 +15,14 @@ use std::time::Duration;
 
 /// Time for a download to have come half way.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
+/// What the pull of a node may take longer than directly because another one stands still.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Allowed above one copy where a daemon died: what was on its way, and the small objects again.
 const MAX_RESUMED_RATIO: f64 = 1.15;
+
+/// What the others may fetch of the image while the fetcher stands still: each may have begun at the origin on its own account
+/// before the scheduler had one go on for all.
+const MAX_FROZEN_RATIO: f64 = 1.6;
 
 /// kill -9 mid-pull, restart: the pull succeeds and no verified piece is fetched twice.
 pub(super) fn daemon_crashes(lab: &mut Lab) -> Result<()> {
@@ -163,6 +169,31 @@ pub(super) fn full_disk(lab: &mut Lab) -> Result<()> {
     ensure!(delivered >= image.layers[0].bytes, "{delivered} bytes streamed through by the daemon");
     let ratio = origin_ratio(lab, &image, before)?;
     ensure!(ratio <= 1.1, "the origin sent {ratio:.4} image sizes");
+    read_only_disk(lab, &store)
+}
+
+/// The same store, that can no longer be written to at all.
+fn read_only_disk(lab: &Lab, store: &str) -> Result<()> {
+    let mount = |words: &[&str]| {
+        crate::command::check(Command::new(words[0]).args(&words[1..]), crate::command::SHORT)
+    };
+    // So large that what the registry had sent before the daemon knew is a small part.
+    let image = image(lab, "unwritten", &[30])?;
+    let before = lab.origin_bytes(Cluster::A)?;
+    let node = lab.node("a1")?;
+    // A mount of its own above it: one with files open for writing cannot be made read-only.
+    mount(&["mount", "--bind", store, store])?;
+    mount(&["mount", "-o", "remount,bind,ro", store])?;
+    let pulled = node.containerd.pull(&image.reference, Via::Hawker);
+    let status = node.daemon.status();
+    mount(&["umount", store])?;
+    println!("    read-only: pulled in {:.2} s", pulled?.as_secs_f64());
+    has_all(node, &image)?;
+    let error = &status?["store"]["error"];
+    println!("    store: {error}");
+    ensure!(error.as_str().is_some_and(|text| text.to_lowercase().contains("read-only")), "{error}");
+    let ratio = origin_ratio(lab, &image, before)?;
+    ensure!(ratio <= 1.1, "the origin sent {ratio:.4} image sizes");
     Ok(())
 }
 
@@ -178,9 +209,11 @@ pub(super) fn no_daemon(lab: &mut Lab) -> Result<()> {
 
 /// The node that fetches from the origin stands still in the middle: the others do not.
 pub(super) fn frozen_daemon(lab: &mut Lab) -> Result<()> {
-    let image = image(lab, "frozen", &[50])?;
+    let (image, twin) = (image(lab, "frozen", &[50])?, image(lab, "frozen-twin", &[50])?);
     let digest = image.layers[0].digest.clone();
     let lab = &*lab;
+    let direct = lab.node("a1")?.containerd.pull(&twin.reference, Via::Origin)?;
+    let before = lab.origin_bytes(Cluster::A)?;
     std::thread::scope(|scope| -> Result<()> {
         let start = |node: &'static str| -> Result<_> {
             let containerd = &lab.node(node)?.containerd;
@@ -194,16 +227,24 @@ pub(super) fn frozen_daemon(lab: &mut Lab) -> Result<()> {
         let (frozen, free): (Vec<_>, Vec<_>) = pulls.into_iter().partition(|(node, _)| *node == fetcher);
         let joined = free.into_iter().try_for_each(|(node, pull)| {
             let took = pull.join().map_err(|_| anyhow!("a puller panicked"))??;
-            println!("    {fetcher} stood still; {node} pulled in {:.1} s", took.as_secs_f64());
+            let (took, direct) = (took.as_secs_f64(), direct.as_secs_f64());
+            println!("    {fetcher} stood still; {node} pulled in {took:.2} s, direct {direct:.2} s");
+            ensure!(took <= direct + MAX_WAIT.as_secs_f64(), "{node} waited along: {took:.2} s");
             Ok(())
         });
+        // What the one that stands still was sent is logged when that ends.
+        let ratio = origin_ratio(lab, &image, before);
         kill(pid, Signal::SIGCONT)?;
+        let ratio = ratio?;
+        ensure!(ratio <= MAX_FROZEN_RATIO, "the origin sent the others {ratio:.4} image sizes");
         for (_, pull) in frozen {
             pull.join().map_err(|_| anyhow!("a puller panicked"))??;
         }
         joined
     })?;
-    lab.peers().try_for_each(|node| has_all(node, &image))
+    lab.peers().try_for_each(|node| has_all(node, &image))?;
+    // With what the runtime of the one that stood still then fetches past its daemon.
+    origin_ratio(lab, &image, before).map(drop)
 }
 
 /// The node that got pieces from the origin, once it has that many.
@@ -232,7 +273,7 @@ fn wait_for_pieces(lab: &Lab, node: &str, digest: &str, pieces: u64) -> Result<u
     })
 }
 
-fn pid_of(lab: &Lab, node: &str) -> Result<nix::unistd::Pid> {
+pub(super) fn pid_of(lab: &Lab, node: &str) -> Result<nix::unistd::Pid> {
     let program =
         lab.binaries.hawkerd.file_name().context("a program without name")?.to_string_lossy().into_owned();
     for pid in crate::netns::pids(&crate::netns::name(node))? {

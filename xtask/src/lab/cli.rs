@@ -2,7 +2,7 @@
 
 use super::{Lab, Plan, down};
 use crate::setup::{self, Ability};
-use crate::{binaries, command, netns};
+use crate::{binaries, command, console, netns};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -46,7 +46,9 @@ pub(crate) fn run(action: Action) -> Result<ExitCode> {
             if let Ability::NoLab(why) = setup::run()? {
                 bail!("no lab: {why}");
             }
-            let plan = Plan { peers: up.peers, seeds: !up.no_seed, origin_rate: up.origin_rate };
+            let (peers, seeds, origin_rate) = (up.peers, !up.no_seed, up.origin_rate);
+            let plan = Plan { peers, seeds, origin_rate, ..Plan::default() };
+            console::build_if_possible()?;
             let lab = Lab::up(&binaries::build()?, &plan)?;
             for node in &lab.nodes {
                 println!("{:<8} {:<10} {}", node.name, node.cluster.name(), node.ip);

@@ -1,60 +1,171 @@
 //! The control plane in the lab: manager and the first cluster's scheduler in one process, one more
 //! scheduler for each further cluster.
 
+mod programs;
+
 use super::data_dir;
 use super::network::{CONTROL, Cluster};
 use super::processes::Process;
 use crate::netns;
+use crate::postgres::Postgres;
 use crate::{http, interrupt};
 use anyhow::{Context, Result, bail};
+use programs::{scheduler_config, start, start_manager, start_server};
 use serde_json::{Value, json};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const REST_PORT: u16 = 8080;
 const MANAGER_PORT: u16 = 65003;
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// Of the second manager, where there is one: its ports are the next ones.
+pub(crate) const SECOND: u16 = 1;
 const NAME: &str = "control";
 /// Of the lab alone; it exists only as long as the lab.
-const PASSWORD: &str = "only-for-the-lab";
+pub(crate) const PASSWORD: &str = "only-for-the-lab";
 
 pub(crate) struct Control {
     program: PathBuf,
     pub(crate) manager: Process,
     pub(crate) schedulers: Vec<(Cluster, Process)>,
+    use_reports: bool,
+    /// More configuration of schedulers that start from now on, in YAML.
+    pub(crate) scheduler_extra: String,
+    /// What it announces instead of its own version.
+    protocol: Option<&'static str>,
+    /// Of the first manager.
+    database: String,
+    /// Where two managers share a database: the second manager, and the server.
+    pub(crate) shared: Option<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) second: Process,
+    pub(crate) server: Postgres,
 }
 
 impl Control {
-    /// Starts the manager, tells it the clusters' scopes, then starts the schedulers.
-    pub(crate) fn start(program: &Path, clusters: &[Cluster]) -> Result<Self> {
+    /// Starts the manager, or two on one PostgreSQL, tells it the clusters' scopes, then starts the schedulers.
+    pub(crate) fn start(program: &Path, clusters: &[Cluster], use_reports: bool, two: bool) -> Result<Self> {
         let dir = data_dir(NAME);
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         fs::write(dir.join("root-password"), PASSWORD).context("write the root password")?;
-        let manager = start_manager(program)?;
-        let mut control = Self { program: program.to_owned(), manager, schedulers: Vec::new() };
+        let server = if two { Some(start_server()?) } else { None };
+        let database = match &server {
+            Some(server) => server.url(),
+            None => format!("sqlite://{}", dir.join("manager.db").display()),
+        };
+        let manager = start_manager(program, 0, &database, None)?;
+        let (program, schedulers) = (program.to_owned(), Vec::new());
+        let (scheduler_extra, protocol, shared) = (String::new(), None, None);
+        let mut control =
+            Self { program, manager, schedulers, use_reports, scheduler_extra, protocol, database, shared };
         control.wait_for_manager()?;
+        if let Some(server) = server {
+            let second = start_manager(&control.program, SECOND, &control.database, None)?;
+            control.shared = Some(Shared { second, server });
+        }
         for cluster in clusters {
             control.declare(*cluster)?;
         }
         for cluster in clusters {
-            let process = start_scheduler(program, *cluster)?;
-            control.schedulers.push((*cluster, process));
+            control.restart_scheduler(*cluster)?;
         }
         control.wait_for_schedulers(clusters.len())?;
         Ok(control)
     }
 
+    /// Restarts everything, manager first; it announces this protocol version.
+    pub(crate) fn restart_as(&mut self, protocol: Option<&'static str>) -> Result<()> {
+        self.protocol = protocol;
+        self.manager.stop()?;
+        self.restart_manager()?;
+        let clusters: Vec<Cluster> = self.schedulers.iter().map(|(cluster, _)| *cluster).collect();
+        for cluster in clusters {
+            for (_, process) in self.schedulers.iter_mut().filter(|(of, _)| *of == cluster) {
+                process.stop()?;
+            }
+            self.restart_scheduler(cluster)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn restart_manager(&mut self) -> Result<()> {
-        self.manager = start_manager(&self.program)?;
+        self.manager = start_manager(&self.program, 0, &self.database, self.protocol)?;
         self.wait_for_manager()
     }
 
+    /// Restarts the manager on another database: `manager.database`.
+    pub(crate) fn with_database(&mut self, url: &str) -> Result<()> {
+        self.manager.stop()?;
+        url.clone_into(&mut self.database);
+        self.restart_manager()
+    }
+
+    /// A scheduler for a cluster that the manager has learned of by other means.
+    pub(crate) fn add_scheduler(&mut self, cluster: Cluster) -> Result<()> {
+        self.restart_scheduler(cluster)?;
+        self.wait_for_schedulers(self.schedulers.len())
+    }
+
     pub(crate) fn restart_scheduler(&mut self, cluster: Cluster) -> Result<()> {
-        let process = start_scheduler(&self.program, cluster)?;
+        let text = scheduler_config(cluster, self.use_reports, self.shared.is_some(), &self.scheduler_extra);
+        let file = data_dir(NAME).join(format!("scheduler-{}.yaml", cluster.id()));
+        let process = start(&self.program, "scheduler", &file, (&text, self.protocol))?;
         self.schedulers.retain(|(of, _)| *of != cluster);
         self.schedulers.push((cluster, process));
         Ok(())
+    }
+
+    /// `hawker` beside the manager, signed in.
+    pub(crate) fn tool(&self, tool: &Path) -> Result<std::process::Command> {
+        let file = data_dir(NAME).join("token");
+        fs::write(&file, inside(token)?).context("write a token")?;
+        let mut command = netns::command(&netns::name(NAME), tool);
+        command.args(["--manager", &rest("")]).arg("--token-file").arg(file);
+        Ok(command)
+    }
+
+    /// Signs in at a manager; whatever it answers.
+    pub(crate) fn sign_in(&self, which: u16) -> Result<http::Answer> {
+        inside(|| sign_in_at(which))
+    }
+
+    /// A bearer token, good at every manager of the database.
+    pub(crate) fn token(&self, which: u16) -> Result<String> {
+        inside(|| token_of(which))
+    }
+
+    /// Asks a manager, without a sign-in: with an empty token as nobody.
+    pub(crate) fn get_with(&self, which: u16, token: &str, path: &str) -> Result<http::Answer> {
+        inside(|| http::get(&rest_of(which, path), &[("authorization", &format!("Bearer {token}"))]))
+    }
+
+    pub(crate) fn post_with(
+        &self,
+        which: u16,
+        token: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<http::Answer> {
+        inside(|| http::post(&rest_of(which, path), token, body))
+    }
+
+    pub(crate) fn patch_with(
+        &self,
+        which: u16,
+        token: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<http::Answer> {
+        inside(|| http::patch(&rest_of(which, path), token, body))
+    }
+
+    /// What a manager logged.
+    pub(crate) fn log(&self, which: u16) -> String {
+        fs::read_to_string(data_dir(NAME).join(format!("manager-{which}.log"))).unwrap_or_default()
     }
 
     /// Asks the REST API, from beside the manager.
@@ -71,11 +182,20 @@ impl Control {
         inside(|| http::post(&rest(path), &token()?, body))
     }
 
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<http::Answer> {
+        inside(|| http::patch(&rest(path), &token()?, body))
+    }
+
+    /// The namespace of the manager, and where in it REST and console are.
+    pub(crate) fn rest_service() -> (String, SocketAddr) {
+        (netns::name(NAME), SocketAddr::from((CONTROL, REST_PORT)))
+    }
+
     /// How a person gets in.
     pub(crate) fn how_to_sign_in() -> String {
         let body = json!({ "name": "root", "password": PASSWORD });
         format!(
-            "REST API: {}\nsign in:  cargo xtask lab exec {NAME} -- curl -s -H 'content-type: application/json' -d '{body}' {}",
+            "user root, password {PASSWORD}\nREST API: {}\nsign in:  cargo xtask lab exec {NAME} -- curl -s -H 'content-type: application/json' -d '{body}' {}",
             rest("/api/v1"),
             rest("/api/v1/users/signin")
         )
@@ -119,6 +239,9 @@ impl Control {
 
     pub(crate) fn leave(&mut self) {
         self.manager.leave();
+        if let Some(shared) = &mut self.shared {
+            shared.second.leave();
+        }
         for (_, process) in &mut self.schedulers {
             process.leave();
         }
@@ -130,40 +253,30 @@ fn inside<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 }
 
 fn rest(path: &str) -> String {
-    format!("http://{CONTROL}:{REST_PORT}{path}")
+    rest_of(0, path)
+}
+
+fn rest_of(which: u16, path: &str) -> String {
+    format!("http://{CONTROL}:{}{path}", REST_PORT + which)
+}
+
+/// Where daemons and schedulers register: one manager, or two.
+pub(crate) fn manager_addrs(two: bool) -> String {
+    let addr = |which: u16| format!("\"http://{CONTROL}:{}\"", MANAGER_PORT + which);
+    if two { format!("{}, {}", addr(0), addr(SECOND)) } else { addr(0) }
+}
+
+fn sign_in_at(which: u16) -> Result<http::Answer> {
+    let body = json!({ "name": "root", "password": PASSWORD });
+    http::post(&rest_of(which, "/api/v1/users/signin"), "", &body)
 }
 
 fn token() -> Result<String> {
-    let answer =
-        http::post(&rest("/api/v1/users/signin"), "", &json!({ "name": "root", "password": PASSWORD }))?;
+    token_of(0)
+}
+
+fn token_of(which: u16) -> Result<String> {
+    let answer = sign_in_at(which)?;
     let token = answer.json()?["token"].as_str().map(str::to_owned);
     token.with_context(|| format!("sign in: {} {}", answer.status, answer.text()))
-}
-
-fn start_manager(program: &Path) -> Result<Process> {
-    let dir = data_dir(NAME);
-    let text = format!(
-        "manager: {{ rest: \"0.0.0.0:{REST_PORT}\", grpc: \"0.0.0.0:{MANAGER_PORT}\", \
-         database: \"sqlite://{}\", rootPasswordFile: {} }}\nmetrics: {{ addr: \"0.0.0.0:8000\" }}\n",
-        dir.join("manager.db").display(),
-        dir.join("root-password").display()
-    );
-    start(program, "manager", &dir.join("manager.yaml"), &text)
-}
-
-fn start_scheduler(program: &Path, cluster: Cluster) -> Result<Process> {
-    let (dir, id) = (data_dir(NAME), cluster.id());
-    let (port, metrics) = (8001 + id, 8100 + id);
-    let text = format!(
-        "scheduler: {{ grpc: \"0.0.0.0:{port}\", advertiseAddr: \"{CONTROL}:{port}\", clusterID: {id}, \
-         managerAddrs: [\"http://{CONTROL}:{MANAGER_PORT}\"] }}\nmetrics: {{ addr: \"0.0.0.0:{metrics}\" }}\n"
-    );
-    start(program, "scheduler", &dir.join(format!("scheduler-{id}.yaml")), &text)
-}
-
-fn start(program: &Path, role: &str, config: &Path, text: &str) -> Result<Process> {
-    fs::write(config, text).with_context(|| format!("write {}", config.display()))?;
-    let mut command = netns::command(&netns::name(NAME), program);
-    command.arg(role).arg("--config").arg(config);
-    Process::start(&format!("hawker-control {role}"), &mut command, &config.with_extension("log"))
 }

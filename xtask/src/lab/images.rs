@@ -81,7 +81,7 @@ pub(crate) fn make(registry: &Registry, name: &str, layers: &[LayerPlan], seed: 
         umoci(&["raw", "add-layer", "--image", &tagged, &tar.display().to_string()])?;
         fs::remove_file(&tar).context("remove a layer's tar")?;
     }
-    registry.push(&layout, name)?;
+    registry.push(&layout, name, name)?;
     let image = describe(&layout, name)?;
     fs::remove_dir_all(&layout).context("remove an image's layout")?;
     Ok(image)

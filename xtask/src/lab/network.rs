@@ -113,6 +113,18 @@ pub(crate) fn build(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// The bridge of a cluster that was not in the plan; the wall between the clusters stands already.
+pub(crate) fn add_cluster(cluster: Cluster) -> Result<()> {
+    netns::bridge(&netns::name(ROUTER), &cluster.bridge(), cluster.address(GATEWAY))
+}
+
+/// The namespace of a peer that was not in the plan, on its cluster's bridge.
+pub(crate) fn add_peer(cluster: Cluster, number: u8) -> Result<Member> {
+    let (name, ip) = (format!("{}{number}", cluster.letter()), cluster.address(10 + number));
+    connect(&name, ip, &cluster.bridge(), cluster.address(GATEWAY))?;
+    Ok(Member { name, cluster, seed: false, ip })
+}
+
 /// A namespace for a registry on the cluster's own bridge, not shaped.
 pub(crate) fn build_near(cluster: Cluster) -> Result<String> {
     let name = format!("near-{}", cluster.letter());

@@ -87,6 +87,19 @@ impl Process {
         Ok(())
     }
 
+    /// Waits for it to end by itself.
+    pub(crate) fn ends_within(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !self.has_ended()? {
+            if Instant::now() > deadline {
+                bail!("{} did not end within {} s:\n{}", self.what, limit.as_secs(), self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.child = None;
+        Ok(())
+    }
+
     fn has_ended(&mut self) -> Result<bool> {
         match &mut self.child {
             None => Ok(true),

@@ -59,10 +59,10 @@ impl Registry {
     }
 
     /// Pushes an image from an OCI layout, from beside the registry, not over the shaped link.
-    pub(crate) fn push(&self, layout: &Path, name: &str) -> Result<()> {
+    pub(crate) fn push(&self, layout: &Path, tag: &str, name: &str) -> Result<()> {
         let mut skopeo = netns::command(&netns::name("origin"), "skopeo");
         skopeo.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
-        skopeo.arg(format!("oci:{}:{name}", layout.display()));
+        skopeo.arg(format!("oci:{}:{tag}", layout.display()));
         skopeo.arg(format!("docker://127.0.0.1:{PORT}/lab/{name}:latest"));
         check(&mut skopeo, LONG).map(drop).with_context(|| format!("push image {name}"))
     }

@@ -4,11 +4,12 @@
 //! Invariant: every figure is what the readers got; nothing is taken from the daemon's own counters.
 
 use super::cases::{shares, weighted};
-use super::stand::Stand;
+use super::stand::{Programs, Stand};
+use super::{inbound, yields};
 use crate::setup::{self, Ability};
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
-use hawker_bench::shaper::{Accuracy, Cost, Division, Sample, ShaperReport};
+use hawker_bench::shaper::{Accuracy, Cost, Division, Sample, ShaperReport, Yielding};
 use hawker_bench::{Machine, median};
 use std::fs;
 use std::process::ExitCode;
@@ -32,16 +33,58 @@ const COST_WINDOW: Duration = Duration::from_millis(2000);
 /// Clock ticks of `/proc/…/stat` in a second (`USER_HZ`, fixed in the ABI of x86-64 and arm64).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-pub(crate) fn run() -> Result<ExitCode> {
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only this part; bench/results is then left as it is.
+    #[arg(long, value_enum)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Part {
+    Accuracy,
+    Division,
+    Convergence,
+    Yielding,
+    Cost,
+    Inbound,
+}
+
+impl Part {
+    /// It prints its figures itself.
+    fn run(self) -> Result<()> {
+        if matches!(self, Self::Inbound) {
+            return inbound::measure().map(drop);
+        }
+        let mut stand = Stand::build(&Programs::build()?)?;
+        match self {
+            Self::Accuracy => accuracy(&mut stand).map(drop),
+            Self::Division => division(&mut stand).map(drop),
+            Self::Convergence => convergence(&mut stand).map(drop),
+            Self::Yielding => yielding(&mut stand).map(drop),
+            Self::Cost => cost(&mut stand).map(drop),
+            Self::Inbound => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if let Ability::NoLab(why) = setup::run()? {
         bail!("the benchmark needs namespaces: {why}");
     }
-    let mut stand = Stand::build()?;
+    if let Some(part) = options.part {
+        return part.run().map(|()| ExitCode::SUCCESS);
+    }
+    let mut stand = Stand::build(&Programs::build()?)?;
     let accuracy = accuracy(&mut stand)?;
     let division = division(&mut stand)?;
     let convergence = convergence(&mut stand)?;
+    let yielding = yielding(&mut stand)?;
     let cost = cost(&mut stand)?;
-    let report = ShaperReport { machine: Machine::here(), accuracy, division, convergence, cost };
+    drop(stand);
+    let inbound = inbound::measure()?;
+    let machine = Machine::here();
+    let report = ShaperReport { machine, accuracy, division, convergence, inbound, yielding, cost };
     let dir = workspace::root()?.join("bench/results");
     report.write(&dir).with_context(|| format!("write results to {}", dir.display()))?;
     let (missed, of) = report.missed();
@@ -134,6 +177,18 @@ fn convergence(stand: &mut Stand) -> Result<Vec<Sample>> {
         println!("    {limit} Mbit/s holds after {settled:.2} s");
     }
     Ok(samples)
+}
+
+/// Uploads beside a flow of the node's own. The link is what it was afterwards.
+fn yielding(stand: &mut Stand) -> Result<Vec<Yielding>> {
+    let mut all = Vec::new();
+    for congestion in CONGESTIONS {
+        let figures = yields::measure(stand, "{ mode: require }", congestion, 6)?.figures(congestion);
+        println!("    {}", figures.line());
+        all.push(figures);
+    }
+    yields::unshape()?;
+    Ok(all)
 }
 
 /// CPU seconds of the daemon for each GB it sends as fast as it can, with the programs and without.

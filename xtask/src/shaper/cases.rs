@@ -2,8 +2,9 @@
 //!
 //! Invariant: each prints what it measured.
 
-use super::capabilities;
-use super::stand::{self, Stand};
+use super::stand::{self, Programs, Stand};
+use super::yields;
+use super::{adverse, capabilities, succession};
 use crate::command::{SHORT, check};
 use crate::setup::Ability;
 use crate::test::Tally;
@@ -14,29 +15,47 @@ use std::time::Duration;
 
 type Case = (&'static str, fn(&mut Stand) -> Result<()>);
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 14] = [
     ("shaper: counts what the interface counts, by IPv4 and IPv6", counts_the_wire),
     ("shaper: a peer's limit holds over all its connections, and changes while they read", limits_a_peer),
     ("shaper: the total is divided by weights", divides_the_total),
+    ("shaper: uploads give way to the node's other traffic, and come back", yields::gives_way),
+    ("shaper: limits hold while one daemon follows another", succession::limits_hold),
     ("shaper: nothing is left after kill -9", leaves_nothing),
+    ("shaper: BPF is refused: it says so, serves and limits", adverse::bpf_refused),
+    ("shaper: no cgroup file system: it says so, serves and limits", adverse::cgroup_missing),
+    ("shaper: an uplink is renamed, another goes", adverse::interfaces_change),
+    ("shaper: a changed queue is noticed at once", adverse::queue_is_noticed),
+    ("shaper: limits that make no sense are refused by name", adverse::limits_without_sense),
+    ("shaper: more peers than the maps hold, the totals are exact", adverse::crowd),
     ("shaper: three capabilities suffice", capabilities::suffice),
     ("shaper: without any it runs on its twin, says so, and holds limits", capabilities::none),
 ];
 /// Names of the programs, as `bpftool` shows them.
-const PROGRAMS: [&str; 5] =
-    ["peer_egress", "peer_ingress", "peer_sockets", "uplink_egress", "uplink_ingress"];
+const PROGRAMS: [&str; 3] = ["peer_egress", "peer_ingress", "peer_sockets"];
 const MBIT: f64 = 1e6;
 
 pub(crate) fn run(ability: &Ability, only: Option<&str>, tally: &mut Tally) -> Result<()> {
-    let cases: Vec<&Case> =
-        CASES.iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only))).collect();
+    let cases: Vec<&Case> = wanted(only).collect();
     if let Ability::NoLab(why) = ability {
         cases.iter().for_each(|(name, _)| tally.skip(name, why));
         return Ok(());
     }
-    for (name, case) in cases {
+    if !cases.is_empty() {
+        run_with(&Programs::build()?, only, tally);
+    }
+    Ok(())
+}
+
+fn wanted(only: Option<&str>) -> impl Iterator<Item = &'static Case> {
+    CASES.iter().filter(move |(name, _)| only.is_none_or(|only| name.contains(only)))
+}
+
+/// As [`run`], with programs that are built already, where there can be namespaces.
+pub(crate) fn run_with(programs: &Programs, only: Option<&str>, tally: &mut Tally) {
+    for (name, case) in wanted(only) {
         tally.run(name, || {
-            let mut stand = Stand::build()?;
+            let mut stand = Stand::build(programs)?;
             case(&mut stand)?;
             drop(stand);
             let left = loaded()?;
@@ -44,7 +63,6 @@ pub(crate) fn run(ability: &Ability, only: Option<&str>, tally: &mut Tally) -> R
             Ok(())
         });
     }
-    Ok(())
 }
 
 fn counts_the_wire(stand: &mut Stand) -> Result<()> {
@@ -161,9 +179,10 @@ fn leaves_nothing(stand: &mut Stand) -> Result<()> {
     // The last references go with a grace period of the kernel.
     std::thread::sleep(Duration::from_millis(500));
     let (programs, links, maps) = (loaded()?, count("link")?, count("map")?);
-    println!("    after kill -9: {} programs, {links} links and {maps} maps of hawkerd", programs.len());
+    println!("    after kill -9: programs {programs:?}, {links} links and {maps} maps of hawkerd");
     ensure!(programs.is_empty() && links == 0 && maps == 0, "left: {programs:?}");
-    // The empty cgroup is the next start's to remove.
+    ensure!(stand.filters()?.is_empty(), "filters left: {:?}", stand.filters()?);
+    // The next start removes the empty cgroup.
     stand.start("{ mode: require }")?;
     let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", stand.pid()?)).unwrap_or_default();
     stand.stop()?;

@@ -13,7 +13,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 73, 0, 1);
 const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 1);
@@ -23,35 +23,56 @@ const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 11);
 pub(crate) const PEERS: u8 = 3;
 const PIECE_PORT: u16 = 4000;
 const STATUS: &str = "http://127.0.0.1:4003";
-/// Served over and over.
 const BLOB_BYTES: u64 = 64 << 20;
+const CROWD: u32 = 100_000;
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// What the stand runs.
+pub(crate) struct Programs {
+    pub(crate) hawkerd: PathBuf,
+    /// Fills its store.
+    pub(crate) fill: PathBuf,
+    /// Served over and over.
+    pub(crate) blob_bytes: u64,
+    /// Peers that come one after the other where there have to be many.
+    pub(crate) crowd: u32,
+}
+
+impl Programs {
+    /// Built from this tree.
+    pub(crate) fn build() -> Result<Self> {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(workspace::root()?);
+        cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-bench"]);
+        ensure!(command::show(&mut cargo)?, "cargo build failed");
+        let (hawkerd, fill) = (workspace::program("hawkerd")?, workspace::program("bench-fill")?);
+        Ok(Self { hawkerd, fill, blob_bytes: BLOB_BYTES, crowd: CROWD })
+    }
+}
 
 pub(crate) struct Stand {
     hawkerd: PathBuf,
     dir: tempfile::TempDir,
     path: String,
     daemon: Option<Process>,
+    crowd: u32,
 }
 
 impl Stand {
-    pub(crate) fn build() -> Result<Self> {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace::root()?);
-        cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-bench"]);
-        ensure!(command::show(&mut cargo)?, "cargo build failed");
+    pub(crate) fn build(programs: &Programs) -> Result<Self> {
         clear()?;
         let dir = tempfile::Builder::new().prefix("shaper-").tempdir()?;
-        let mut fill = Command::new(workspace::program("bench-fill")?);
-        fill.arg("--dir").arg(dir.path().join("store")).args(["--size", &BLOB_BYTES.to_string()]);
+        let mut fill = Command::new(&programs.fill);
+        fill.arg("--dir").arg(dir.path().join("store")).args(["--size", &programs.blob_bytes.to_string()]);
         let filled: Value = serde_json::from_str(&command::check(&mut fill, LONG)?.stdout)?;
         let path = format!("/blobs/{}", filled["task"].as_str().context("bench-fill names its task")?);
-        let stand = Self { hawkerd: workspace::program("hawkerd")?, dir, path, daemon: None };
+        let stand =
+            Self { hawkerd: programs.hawkerd.clone(), dir, path, daemon: None, crowd: programs.crowd };
         connect()?;
         Ok(stand)
     }
 
-    /// Starts the daemon with this `shaper` section, waits until it serves, reads the blob once.
+    /// Starts the daemon with this `shaper` section and waits until it serves.
     pub(crate) fn start(&mut self, shaper: &str) -> Result<()> {
         self.start_by(&[], shaper)
     }
@@ -60,11 +81,8 @@ impl Stand {
     pub(crate) fn start_by(&mut self, by: &[&str], shaper: &str) -> Result<()> {
         self.stop()?;
         self.configure(shaper)?;
-        let (first, rest) = by.split_first().map_or(("env", &[][..]), |(first, rest)| (*first, rest));
-        let mut command = netns::command(&server(), first);
-        command.args(rest).arg(&self.hawkerd).arg("--config").arg(self.config());
-        let daemon =
-            self.daemon.insert(Process::start("hawkerd", &mut command, &self.dir.path().join("daemon.log"))?);
+        let started = Process::start("hawkerd", &mut self.command(by), &self.log())?;
+        let daemon = self.daemon.insert(started);
         let serves = interrupt::poll("hawkerd serves", START_LIMIT, || {
             if let Err(ended) = daemon.check() {
                 return Ok(Err(ended));
@@ -78,6 +96,38 @@ impl Stand {
             self.daemon = None;
         }
         serves
+    }
+
+    /// Starts another daemon beside it and waits until that serves; returns the former. `look` is called meanwhile.
+    pub(crate) fn follow(&mut self, mut look: impl FnMut(), every: Duration) -> Result<Process> {
+        let taken_over = |status: Value| status["lifetime"]["taken_over"].as_u64();
+        let before = taken_over(self.status()?);
+        let mut next = Process::start("the next hawkerd", &mut self.command(&[]), &self.log())?;
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.status().is_ok_and(|status| taken_over(status) > before) {
+            next.check()?;
+            ensure!(Instant::now() < deadline, "the next hawkerd does not serve:\n{}", next.log_tail());
+            std::thread::sleep(every);
+            look();
+        }
+        self.daemon.replace(next).context("no daemon runs")
+    }
+
+    /// What the program says of a configuration that it refuses.
+    pub(crate) fn refused(&self, shaper: &str) -> Result<String> {
+        let path = self.dir.path().join("refused.yaml");
+        fs::write(&path, format!("shaper: {shaper}\n")).context("write a configuration")?;
+        let mut check = Command::new(&self.hawkerd);
+        let finished = command::run(check.arg("--check-config").arg("--config").arg(&path), SHORT)?;
+        ensure!(finished.status.code() == Some(2), "{shaper} is taken: {}", finished.status);
+        Ok(finished.stderr.trim().to_owned())
+    }
+
+    fn command(&self, by: &[&str]) -> Command {
+        let (first, rest) = by.split_first().map_or(("env", &[][..]), |(first, rest)| (*first, rest));
+        let mut command = netns::command(&server(), first);
+        command.args(rest).arg(&self.hawkerd).arg("--config").arg(self.config());
+        command
     }
 
     /// Other limits for the running daemon.
@@ -113,7 +163,16 @@ impl Stand {
 
     fn open(&self, from: IpAddr, to: IpAddr, connections: usize) -> Result<Readers> {
         let whom = Whom { from, to: SocketAddr::new(to, PIECE_PORT), path: self.path.clone() };
-        netns::within(&client(), || Readers::open(&whom, connections))
+        let readers = netns::within(&client(), || Readers::open(&whom, connections))?;
+        if connections == 0 {
+            return Ok(readers);
+        }
+        // The first to ask for a blob waits until its pieces are checked.
+        interrupt::poll("bytes flow", START_LIMIT, || {
+            ensure!(readers.bytes() > 0, "nothing came from {}", whom.to);
+            Ok(())
+        })?;
+        Ok(readers)
     }
 
     /// Congestion control of what the daemon sends, by the route: a namespace may not have it as its default.
@@ -135,6 +194,22 @@ impl Stand {
         Ok((*fields.get(8).context("too few columns")?, fields[0]))
     }
 
+    /// Filters that hang on the uplink's qdisc, as `tc` lists them.
+    pub(crate) fn filters(&self) -> Result<Vec<String>> {
+        let mut filters = Vec::new();
+        for side in ["ingress", "egress"] {
+            let mut tc = Command::new("tc");
+            tc.args(["-n", &server(), "filter", "show", "dev", "eth0", side]);
+            let listed = command::check(&mut tc, SHORT)?.stdout;
+            filters.extend(listed.lines().filter(|line| line.contains(" handle ")).map(str::to_owned));
+        }
+        Ok(filters)
+    }
+
+    pub(crate) fn crowd(&self) -> u32 {
+        self.crowd
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -153,7 +228,7 @@ impl Stand {
 
     fn configure(&self, shaper: &str) -> Result<()> {
         let text = format!(
-            "peer: {{ addr: \"[::]:{PIECE_PORT}\" }}\n\
+            "peer: {{ addr: \"[::]:{PIECE_PORT}\", auth: off }}\n\
              storage: {{ dir: {}, capacity: 4GiB }}\n\
              api: {{ socket: \"\" }}\n\
              shaper: {shaper}\n",
@@ -206,11 +281,16 @@ pub(crate) fn address(peer: u8) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(FIRST_CLIENT) + u32::from(peer))
 }
 
+/// Where pieces are served.
+pub(crate) fn piece_server() -> SocketAddr {
+    SocketAddr::new(SERVER.into(), PIECE_PORT)
+}
+
 pub(crate) fn server() -> String {
     netns::name("shaper-server")
 }
 
-fn client() -> String {
+pub(crate) fn client() -> String {
     netns::name("shaper-client")
 }
 

@@ -1,0 +1,92 @@
+//! A node's container runtime interface, as a kubelet uses it: containerd with its CRI plugin, and `crictl`.
+//!
+//! Its own containerd, beside the one that `ctr` talks to: containerd shows content of one namespace to another that names its
+//! digest, so that a pull here would find what `ctr` pulled and ask nobody.
+//!
+//! Invariant: registries are looked up in a hosts directory of the lab, never in the machine's.
+
+use super::containerd::{self, Via};
+use super::processes::Process;
+use super::{data_dir, run_dir};
+use crate::command::{self, Finished, LONG, SHORT, check};
+use crate::{go, interrupt, netns};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const CRICTL: &str = "sigs.k8s.io/cri-tools/cmd/crictl";
+/// Speaks the first version of the interface, as containerd does from 1.6 on.
+const VERSION: &str = "v1.34.0";
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// `crictl`, which Debian has not; an error says why there is none here.
+pub(crate) fn crictl() -> Result<PathBuf, String> {
+    go::install(CRICTL, VERSION)
+}
+
+/// The running runtime of one node.
+pub(crate) struct Cri {
+    name: String,
+    crictl: PathBuf,
+    process: Process,
+}
+
+impl Cri {
+    /// Starts it on node `name`; its pulls go `via`.
+    pub(crate) fn start(name: &str, crictl: &Path, via: Via<'_>) -> Result<Self> {
+        let (data, run) = (data_dir(name).join("cri"), run_dir(name).join("cri"));
+        for dir in [&data, &run, &data.join("cni")] {
+            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let config = data.join("containerd.toml");
+        let plugin = "plugins.\"io.containerd.grpc.v1.cri\"";
+        let text = format!(
+            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [{}]\n\
+             [grpc]\naddress = \"{}\"\n[ttrpc]\naddress = \"{}\"\n\
+             [{plugin}]\ndisable_tcp_service = true\n[{plugin}.cni]\nconf_dir = \"{}\"\n\
+             [{plugin}.registry]\nconfig_path = \"{}\"\n",
+            data.join("root").display(),
+            run.join("state").display(),
+            containerd::disabled().join(", "),
+            socket(name).display(),
+            run.join("ttrpc.sock").display(),
+            data.join("cni").display(),
+            containerd::hosts_dir(name, via).display(),
+        );
+        fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        let mut command = netns::command(&netns::name(name), "containerd");
+        command.arg("--config").arg(&config);
+        let what = format!("containerd with CRI of {name}");
+        let process = Process::start(&what, &mut command, &config.with_extension("log"))?;
+        let mut cri = Self { name: name.to_owned(), crictl: crictl.to_owned(), process };
+        let ready = interrupt::poll("the runtime interface answers", START_LIMIT, || {
+            cri.process.check()?;
+            check(cri.command().arg("version"), SHORT).map(drop)
+        });
+        ready.with_context(|| cri.process.log_tail())?;
+        Ok(cri)
+    }
+
+    /// Pulls as somebody with these credentials, as a pod's pull secret gives them, however it ends.
+    pub(crate) fn pull(&self, reference: &str, user: Option<(&str, &str)>) -> Result<Finished> {
+        let mut command = self.command();
+        command.arg("pull");
+        if let Some((user, password)) = user {
+            command.args(["--creds", &format!("{user}:{password}")]);
+        }
+        command::run(command.arg(reference), LONG)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = netns::command(&netns::name(&self.name), &self.crictl);
+        let endpoint = format!("unix://{}", socket(&self.name).display());
+        command.args(["--timeout", "60s", "--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint]);
+        command
+    }
+}
+
+fn socket(name: &str) -> PathBuf {
+    run_dir(name).join("cri/containerd.sock")
+}
