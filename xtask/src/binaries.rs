@@ -3,7 +3,6 @@
 use crate::{interrupt, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
-use std::process::Command;
 
 /// Paths of the built programs.
 #[derive(Debug, Clone)]
@@ -16,17 +15,8 @@ pub(crate) struct Binaries {
 /// Builds them with `--release`, showing cargo's own progress.
 pub(crate) fn build() -> Result<Binaries> {
     interrupt::check()?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root()?).args([
-        "build",
-        "--release",
-        "-p",
-        "hawker-daemon",
-        "-p",
-        "hawker-control",
-        "-p",
-        "hawker-cli",
-    ]);
+    let mut cargo = workspace::cargo()?;
+    cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-control", "-p", "hawker-cli"]);
     let status = cargo.status().context("start cargo build")?;
     if !status.success() {
         bail!("cargo build failed");

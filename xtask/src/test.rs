@@ -125,8 +125,8 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
 }
 
 fn cargo_command(words: &[&str]) -> Result<Command> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root()?).args(words);
+    let mut cargo = workspace::cargo()?;
+    cargo.args(words);
     Ok(cargo)
 }
 

@@ -21,7 +21,7 @@ use machine::Machine;
 use report::{KernelReport, Results};
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// What this needs beside Rust.
 const NEEDED: [(&str, &str); 17] = [
@@ -175,14 +175,8 @@ fn programs(options: &Options) -> Result<Vec<Program>> {
 
 /// Builds one of the daemon's test programs.
 fn test_program(which: &[&str]) -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root()?).args([
-        "test",
-        "-p",
-        "hawker-daemon",
-        "--no-run",
-        "--message-format=json",
-    ]);
+    let mut cargo = workspace::cargo()?;
+    cargo.args(["test", "-p", "hawker-daemon", "--no-run", "--message-format=json"]);
     println!("$ {} {}", command::shown(&cargo), which.join(" "));
     let output = cargo.args(which).stderr(std::process::Stdio::inherit()).output().context("start cargo")?;
     ensure!(output.status.success(), "cargo test --no-run failed");

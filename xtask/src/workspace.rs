@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The repository's top folder.
 pub(crate) fn root() -> Result<PathBuf> {
@@ -24,4 +25,19 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let path = target()?.join("release").join(name);
     anyhow::ensure!(path.is_file(), "{} is not built: cargo xtask setup builds it", path.display());
     Ok(path)
+}
+
+/// The cargo that started this program, in the repository. Without what it told about this package: several build scripts
+/// look at that, and would run again each time cargo is started by hand and from here in turn.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()?);
+    let told = std::env::vars_os().map(|(name, _)| name);
+    for name in told.filter(|name| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    }) {
+        cargo.env_remove(name);
+    }
+    Ok(cargo)
 }

@@ -67,8 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 fn build() -> Result<Programs> {
     let control = binaries::build()?.control;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root()?);
+    let mut cargo = workspace::cargo()?;
     cargo.args([
         "build",
         "--release",

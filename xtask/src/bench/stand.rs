@@ -94,8 +94,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     fn build() -> Result<Self> {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace::root()?);
+        let mut cargo = workspace::cargo()?;
         cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-bench"]);
         ensure!(command::show(&mut cargo)?, "cargo build failed");
         Ok(Self {

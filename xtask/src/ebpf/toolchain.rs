@@ -139,7 +139,7 @@ fn assemble(rustc: PathBuf, cargo: PathBuf) -> Result<std::result::Result<Toolch
 /// Some minutes; kept under the target folder.
 fn build_linker(folder: &Path) -> Result<()> {
     println!("building bpf-linker {LINKER} against LLVM {LLVM}");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = workspace::cargo()?;
     cargo.env("CARGO_TARGET_DIR", folder.join("build"));
     for variable in LLVM_VARIABLES {
         cargo.env(variable, LLVM_PREFIX);

@@ -35,14 +35,8 @@ fn component(name: &str, version: &str, purl: &str) -> Value {
 
 /// Everything that is linked into the image's programs: normal dependencies, for this platform.
 fn crates(recipe: &Recipe) -> Result<BTreeSet<(String, String)>> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace::root()?).args([
-        "metadata",
-        "--format-version",
-        "1",
-        "--locked",
-        "--filter-platform",
-    ]);
+    let mut cargo = workspace::cargo()?;
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform"]);
     cargo.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
     let metadata: Value =
         serde_json::from_str(&check(&mut cargo, LONG)?.stdout).context("read cargo's metadata")?;

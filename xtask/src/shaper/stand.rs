@@ -41,8 +41,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Built from this tree.
     pub(crate) fn build() -> Result<Self> {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace::root()?);
+        let mut cargo = workspace::cargo()?;
         cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-bench"]);
         ensure!(command::show(&mut cargo)?, "cargo build failed");
         let (hawkerd, fill) = (workspace::program("hawkerd")?, workspace::program("bench-fill")?);
