@@ -189,6 +189,37 @@ fn taken(objects: &[Value], component: &str) -> Result<()> {
     Ok(())
 }
 
+/// How the daemons' pods follow each other, and the account that their jobs have.
+pub(super) fn upgrades(tools: &Tools) -> Result<()> {
+    let daemons = |more: &[&str]| -> Result<Value> {
+        let manifests = tools.template("hawker", "default", more)?;
+        tools.validate(&manifests)?;
+        Ok(object(&objects(&manifests)?, "DaemonSet", "hawker-dfdaemon")?["spec"].clone())
+    };
+    let rolling = |spec: &Value| spec["updateStrategy"]["rollingUpdate"].clone();
+    let beside = daemons(&[])?;
+    println!("    in the node's network: {}", rolling(&beside));
+    ensure!(rolling(&beside) == json!({ "maxSurge": "10%", "maxUnavailable": 0 }), "{}", rolling(&beside));
+    // A port of the node's that two pods declare lets only one of them run there.
+    ensure!(!beside.to_string().contains("containerPort"), "the pod declares ports");
+    let apart = daemons(&["--set", "dfdaemon.hostNetwork=false"])?;
+    ensure!(rolling(&apart) == json!({ "maxUnavailable": "10%" }), "{}", rolling(&apart));
+    let own = daemons(&["--set", "dfdaemon.updateStrategy.type=OnDelete"])?;
+    ensure!(own["updateStrategy"] == json!({ "type": "OnDelete" }), "{}", own["updateStrategy"]);
+
+    ensure!(!beside.to_string().contains("account\""), "an account nobody asked for");
+    let with = daemons(&["--set", "dfdaemon.jobAccount.existingSecret=robot"])?;
+    let volumes = with["template"]["spec"]["volumes"].as_array().context("no volumes")?;
+    let account = volumes.iter().find(|volume| volume["name"] == "account").context("no volume account")?;
+    ensure!(
+        account["secret"]["secretName"] == "robot" && account["secret"]["defaultMode"] == 0o400,
+        "{account}"
+    );
+    let mounts = &with["template"]["spec"]["containers"][0]["volumeMounts"];
+    ensure!(mounts.to_string().contains("/etc/hawker-account"), "{mounts}");
+    Ok(())
+}
+
 pub(super) fn notices(tools: &Tools) -> Result<()> {
     let notes = |values: &[&Path]| tools.notes("dragonfly", "cluster-b", values);
     let (a, b) = (seed(A)?, seed(B)?);

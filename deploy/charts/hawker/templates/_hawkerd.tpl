@@ -90,4 +90,16 @@ seccompProfile: { type: RuntimeDefault }
     - { name: store, mountPath: /var/lib/hawker }
     - { name: run, mountPath: /run/hawker }
     - { name: tmp, mountPath: /tmp }
+    {{- if $own.jobAccount.existingSecret }}
+    - { name: account, mountPath: /etc/hawker-account, readOnly: true }
+    {{- end }}
+{{- end -}}
+
+{{- /* The account of preheat jobs; the argument is the secret's name. */}}
+{{- define "hawker.accountVolume" -}}
+- name: account
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0400
+    items: [{ key: .dockerconfigjson, path: config.json }]
 {{- end -}}
