@@ -13,6 +13,7 @@ use crate::pipe::Pipe;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, BufReader, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,6 +22,8 @@ use tokio::time::timeout;
 const BUFFER_BYTES: usize = 1 << 20;
 /// Bodies below this are not worth a pipe.
 const MIN_SPLICED_BYTES: u64 = 512 << 10;
+/// What came is stored after this long without more: it is what the sender is judged by.
+const HOARD_LIMIT: Duration = Duration::from_millis(200);
 
 /// Why a body ended early.
 #[derive(Debug)]
@@ -94,14 +97,18 @@ async fn by_buffer(
         let mut limited = (&mut *stream).take(step as u64);
         while buffer.len() < step {
             inflow.ready().await;
-            let read = timeout(IDLE_LIMIT, limited.read_buf(&mut buffer)).await;
+            let limit = if buffer.is_empty() { IDLE_LIMIT } else { HOARD_LIMIT };
+            let read = timeout(limit, limited.read_buf(&mut buffer)).await;
+            if read.is_err() && !buffer.is_empty() {
+                break;
+            }
             match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(0) => return Err(BodyError::Socket(io::ErrorKind::UnexpectedEof.into())),
                 Ok(read) => inflow.count(read as u64),
                 Err(error) => return Err(BodyError::Socket(error)),
             }
         }
-        left -= step as u64;
+        left -= buffer.len() as u64;
         carriers.buffer = sink.put(buffer).await.map_err(BodyError::Sink)?;
     }
     Ok(())
@@ -120,7 +127,13 @@ async fn by_pipe(
             Step::Held => inflow.ready().await,
             Step::Dry if flow.has_failed() => break,
             Step::Dry => {
-                let waited = timeout(IDLE_LIMIT, socket.async_io(Interest::READABLE, || peek(socket))).await;
+                let holds = flow.pipe().held() > 0;
+                let limit = if holds { HOARD_LIMIT } else { IDLE_LIMIT };
+                let waited = timeout(limit, socket.async_io(Interest::READABLE, || peek(socket))).await;
+                if waited.is_err() && holds {
+                    flow = sink.pump(flow).await.map_err(BodyError::Sink)?;
+                    continue;
+                }
                 waited.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(BodyError::Socket)?;
             }
             Step::Done => break,
@@ -138,6 +151,7 @@ mod tests {
     use crate::accounting::Accounting;
     use crate::metrics::Metrics;
     use hawker_abi::Class;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -198,6 +212,49 @@ mod tests {
             result.unwrap();
             assert!(kept.bytes == content(bytes), "{bytes} bytes in {writes:?}");
             assert_eq!(kept.spliced > 0, bytes >= 512 << 10, "{bytes} bytes");
+        }
+    }
+
+    /// Counts, for whoever looks meanwhile.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Sink for Counted {
+        async fn put(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+            self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+            Ok(bytes)
+        }
+
+        async fn pump(&mut self, mut flow: Flow) -> Result<Flow, String> {
+            let bytes = flow.pipe().take().map_err(|error| error.to_string())?;
+            self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+            Ok(flow)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_is_stored_while_more_is_waited_for() {
+        for (announced, first) in [(3 << 20, 700_000), (100_000, 1000)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut sender, _) = listener.accept().await.unwrap();
+            let count = Arc::new(AtomicUsize::new(0));
+            let mut sink = Counted(Arc::clone(&count));
+            let receiving = tokio::spawn(async move {
+                let mut stream = BufReader::with_capacity(8 << 10, socket);
+                let inflow = Accounting::new(Metrics::new()).inflow([127, 0, 0, 1].into(), Class::Download);
+                receive(&mut stream, &mut Carriers::default(), announced, &mut sink, &inflow).await
+            });
+            let content = content(usize::try_from(announced).unwrap());
+            sender.write_all(&content[..first]).await.unwrap();
+            let all = async {
+                while count.load(Ordering::Relaxed) < first {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            timeout(IDLE_LIMIT - Duration::from_secs(1), all).await.expect("it is kept back");
+            sender.write_all(&content[first..]).await.unwrap();
+            receiving.await.unwrap().unwrap();
+            assert_eq!(count.load(Ordering::Relaxed), content.len());
         }
     }
 

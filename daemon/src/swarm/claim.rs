@@ -3,6 +3,7 @@
 //! Invariant: a piece has at most one claim that may still write; taking a claim over first takes the former holder's
 //! right to write.
 
+use crate::store::Permit;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,20 +35,14 @@ struct Progress {
 }
 
 impl Claim {
-    /// Does `work`, which writes so many bytes, if the right still stands.
-    pub(super) fn under<T>(&self, bytes: u64, work: impl FnOnce() -> T) -> Option<T> {
-        let valid = self.valid.lock();
-        if !*valid {
-            return None;
-        }
-        let done = work();
-        self.wrote(bytes, Instant::now());
-        Some(done)
-    }
-
     /// Whether nobody took it over.
     pub(super) fn stands(&self) -> bool {
         *self.valid.lock()
+    }
+
+    /// Whether it is one of the parent with these bytes, which gives nothing.
+    pub(super) fn is_in_vain(&self, given: &Arc<AtomicU64>) -> bool {
+        Arc::ptr_eq(&self.given, given) && self.progress.lapsed.load(Ordering::Relaxed)
     }
 
     fn wrote(&self, bytes: u64, now: Instant) {
@@ -88,6 +83,18 @@ impl Claim {
         }
         let left = age.as_secs_f64() * length.saturating_sub(written) as f64 / written as f64;
         left > quick.as_secs_f64()
+    }
+}
+
+impl Permit for Claim {
+    fn under<T>(&self, bytes: u64, work: impl FnOnce() -> T) -> Option<T> {
+        let valid = self.valid.lock();
+        if !*valid {
+            return None;
+        }
+        let done = work();
+        self.wrote(bytes, Instant::now());
+        Some(done)
     }
 }
 

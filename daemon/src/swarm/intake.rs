@@ -52,12 +52,6 @@ impl Sink for Intake {
     }
 }
 
-impl Permit for Claim {
-    fn under<T>(&self, bytes: u64, work: impl FnOnce() -> T) -> Option<T> {
-        Self::under(self, bytes, work)
-    }
-}
-
 impl Arrived {
     pub(super) fn piece(&self) -> u32 {
         self.piece

@@ -205,14 +205,23 @@ impl State {
         let is_open = |piece| {
             let open = !held.contains(piece) && self.expected.contains_key(&piece);
             let quick = state.took.unwrap_or(STALE_CLAIM);
-            open && !self.is_claimed(piece, now, quick)
+            // Its other connection gets no more of it than this one would.
+            let in_vain = self.claims.get(piece).is_some_and(|claim| claim.is_in_vain(&state.given));
+            open && !in_vain
+                && !self.is_claimed(piece, now, quick)
                 && !(state.parent.reserve && self.others_may_give(piece))
         };
         let readers: Vec<u32> = self.readers.values().copied().collect();
         let view = View { parent: &state.has, others: &others, is_open: &is_open, readers: &readers };
         let piece = plan::pick(&view, random)?;
         let (expected, given) = (self.expected.get(&piece)?.clone(), Arc::clone(&state.given));
-        Some((piece, expected, self.claims.claim(piece, now, given)))
+        let failing = state.failing;
+        let claim = self.claims.claim(piece, now, Arc::clone(&given));
+        if failing {
+            // It may show that it works again, and nobody waits for that.
+            self.claims.lapse(&given, true);
+        }
+        Some((piece, expected, claim))
     }
 
     /// Whether a parent that is not in reserve has the piece, or did not say yet what it has.

@@ -11,9 +11,17 @@ use std::time::Duration;
 
 /// What a pull may take longer than without Hawker.
 const MAX_EXTRA: Duration = Duration::from_secs(5);
-/// What is wrong with a peer. Not among them, as it takes longer than that as yet: one that crawls half way (each of two layers waits).
-const OF_PEERS: [Fault; 7] =
-    [Fault::None, Fault::Dead, Fault::Silent, Fault::Errors, Fault::Loops, Fault::Stalls, Fault::Corrupts];
+/// What is wrong with a peer; first that nothing is, which shows that it is asked.
+const OF_PEERS: [Fault; 8] = [
+    Fault::None,
+    Fault::Dead,
+    Fault::Silent,
+    Fault::Errors,
+    Fault::Loops,
+    Fault::Stalls,
+    Fault::Crawls,
+    Fault::Corrupts,
+];
 
 pub(super) fn origins(lab: &mut Lab) -> Result<()> {
     let faulty = Faulty::before_registry()?;

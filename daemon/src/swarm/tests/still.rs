@@ -2,11 +2,14 @@
 
 use super::fixture::{MIB, Node, Origin, content, object, task_of};
 use super::{assignment, open, pull};
+use crate::metrics::Source;
 use crate::origin::{Credentials, ObjectKind, OriginObject};
+use crate::store::Store;
 use crate::swarm::Notice;
-use crate::swarm::orders::Parent;
+use crate::swarm::orders::{Assignment, Order, Parent};
 use crate::swarm::state::State;
 use hawker_api::pieces::PieceSet;
+use hawker_api::units::ByteSize;
 use http::{HeaderMap, HeaderValue, header};
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,38 @@ async fn a_parent_that_stands_still_costs_one_wait_and_the_next_blob_none() {
 }
 
 #[test]
+fn what_a_parent_that_gives_nothing_has_claimed_is_free_to_all_but_itself() {
+    let (dir, bytes, now) = (tempfile::tempdir().unwrap(), content(33, 9 * MIB), Instant::now());
+    let storage = crate::config::StorageConfig { dir: dir.path().to_owned(), capacity: ByteSize(0) };
+    let blob = Store::open(&storage).unwrap().create(&task_of(&bytes), bytes.len() as u64).unwrap();
+    let count = blob.geometry().count();
+    let mut state = State::new(object(), Credentials::none(), now);
+    state.blob = Some(blob);
+    let (_listener, parent) = silent();
+    let Order::Assignment(assigned) = assignment(task_of(&bytes), &bytes, "silent", vec![parent]) else {
+        panic!()
+    };
+    state.assigned(assigned, |_| Source::PeerSameZone);
+    state.parents.get_mut("silent").unwrap().has = (0..count).collect();
+    let claims = |state: &mut State| {
+        std::iter::from_fn(|| state.claim_from("silent", now, |_| 0)).map(|(piece, ..)| piece).collect()
+    };
+    let first: Vec<u32> = claims(&mut state);
+    let claimed = |state: &State, piece| state.is_claimed(piece, now, Duration::from_secs(4));
+    assert!(first.len() == count as usize && first.iter().all(|piece| claimed(&state, *piece)));
+    state.tried("silent", true);
+    assert!(first.iter().all(|piece| !claimed(&state, *piece)), "another one may have them");
+    assert_eq!(claims(&mut state), Vec::<u32>::new(), "its other connection gets no more");
+    // What it takes up in this state is not kept from others either.
+    let (piece, taken) = (first[0], state.claim(first[0], now));
+    state.release(piece, &taken);
+    assert_eq!(claims(&mut state), [piece]);
+    assert!(!claimed(&state, piece));
+    state.tried("silent", false);
+    assert!(claimed(&state, piece), "it is back");
+}
+
+#[test]
 fn waiting_is_in_vain_where_the_origin_stopped_and_no_parent_that_works_has_the_piece() {
     let now = Instant::now();
     let mut state = State::new(object(), Credentials::none(), now);
@@ -50,15 +85,14 @@ fn waiting_is_in_vain_where_the_origin_stopped_and_no_parent_that_works_has_the_
     state.origin_stopped = Some(now);
     assert!(state.is_stuck(3, now));
     let (_listener, parent) = silent();
-    let parents = Some(vec![parent]);
-    let assigned = crate::swarm::orders::Assignment {
+    let assigned = Assignment {
         task: task_of(b"x"),
         size: None,
-        parents,
+        parents: Some(vec![parent]),
         digests: Vec::new(),
         refused: None,
     };
-    state.assigned(assigned, |_| crate::metrics::Source::PeerSameZone);
+    state.assigned(assigned, |_| Source::PeerSameZone);
     assert!(state.is_stuck(3, now), "it does not have it");
     state.parents.get_mut("silent").unwrap().has = PieceSet::from_iter([3]);
     assert!(!state.is_stuck(3, now) && state.is_stuck(4, now));
