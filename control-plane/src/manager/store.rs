@@ -33,6 +33,7 @@ pub(super) use users::{Edited, MAX_ACCOUNTS, NewAccount};
 
 use backend::Dialect;
 use sqlx::migrate::MigrateError;
+use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, Transaction};
 use std::time::Duration;
 
@@ -141,6 +142,16 @@ impl Store {
         self.pool.close().await;
     }
 
+    async fn connection(&self, act: &'static str) -> Result<PoolConnection<Any>, StoreError> {
+        self.pool.acquire().await.map_err(failed(act))
+    }
+
+    /// A transaction that only reads: all its statements see what was there at the first of them, as an answer must whose
+    /// parts are to agree. It ends when it is dropped.
+    async fn moment(&self, act: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
+        self.pool.begin_with(self.dialect.begin_moment()).await.map_err(failed(act))
+    }
+
     /// A transaction that changes something. In SQLite there is one at a time; in PostgreSQL others may go on at
     /// the same time, and see or change what this one has not locked.
     async fn begin(&self, act: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
@@ -194,6 +205,8 @@ fn id_to(id: u64) -> Option<i64> {
 mod contract;
 #[cfg(test)]
 mod migrating;
+#[cfg(test)]
+mod moments;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -187,6 +187,14 @@ impl Dialect {
         }
     }
 
+    /// What begins a transaction that only reads, and sees one moment; it holds up no writer.
+    pub(super) fn begin_moment(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN DEFERRED",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
     /// Behind a `SELECT … LIMIT` inside [`super::Store::begin`]: rows that another transaction works on are left out.
     /// In SQLite there is no other one that writes.
     #[expect(dead_code, reason = "for tables that several managers take work from")]

@@ -7,7 +7,7 @@ use super::{Store, StoreError, failed, id_from, id_to, places};
 use crate::manager::bandwidth::{Key, LIVE_FOR_S, LIVE_STEP_S, Query, Rows, STEP_S};
 use crate::usage::Usage;
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AnyConnection, Row, Transaction};
 
 /// In the order of [`Usage::fields`].
 const COLUMNS: [&str; 15] = [
@@ -80,7 +80,8 @@ impl Store {
 
     /// Steps since a moment, the oldest first, and how many there are.
     pub(crate) async fn bandwidth(&self, query: &Query) -> Result<(Vec<Step>, usize), StoreError> {
-        let act = failed("read bandwidth");
+        const ACT: &str = "read bandwidth";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         // Sums as floating point: exact to 2^53 bytes, and beyond they do not overflow.
         let sums = COLUMNS.map(|column| format!("SUM(CAST({column} AS DOUBLE PRECISION)) AS {column}"));
         let groups = |window: &Window| {
@@ -92,12 +93,12 @@ impl Store {
             )
         };
         let (window, total) = if query.by_host {
-            self.window(query).await?
+            window(&mut moment, query).await?
         } else {
             let window = Window { since: query.since, until: i64::MAX, skip: query.skip };
             let count = format!("SELECT COUNT(*) FROM ({}) AS steps", groups(&window));
             let count: i64 = bound(&count, query)
-                .fetch_one(&self.pool)
+                .fetch_one(&mut *moment)
                 .await
                 .and_then(|row| row.try_get(0))
                 .map_err(act)?;
@@ -105,35 +106,9 @@ impl Store {
         };
         let page =
             format!("{} ORDER BY 1, 2, 3 LIMIT {} OFFSET {}", groups(&window), query.limit, window.skip);
-        let page = bound(&page, query).fetch_all(&self.pool).await.map_err(act)?;
+        let page = bound(&page, query).fetch_all(&mut *moment).await.map_err(act)?;
         let steps = page.iter().map(|row| step(row, query.by_host)).collect::<Result<_, _>>()?;
         Ok((steps, usize::try_from(total).unwrap_or(0)))
-    }
-
-    /// The steps that a page of hosts lies in, and how many entries all pages have: counting reads the index alone, and
-    /// only what is shown is summed up.
-    async fn window(&self, query: &Query) -> Result<(Window, i64), StoreError> {
-        let act = failed("count bandwidth");
-        let all = Window { since: query.since, until: i64::MAX, skip: 0 };
-        let sql = format!(
-            "SELECT since, COUNT(*) FROM (SELECT DISTINCT {} FROM bandwidth WHERE {}) AS steps GROUP BY since ORDER BY since",
-            group(query),
-            rows(query, &all)
-        );
-        let counted = bound(&sql, query).fetch_all(&self.pool).await.map_err(act)?;
-        let (mut total, end) = (0, query.skip.saturating_add(query.limit));
-        let (mut window, mut found) = (Window { until: query.since, ..all }, false);
-        for row in counted {
-            let (since, count): (i64, i64) = (row.try_get(0).map_err(act)?, row.try_get(1).map_err(act)?);
-            if total + count > query.skip && total < end {
-                if !found {
-                    (window.since, window.skip, found) = (since.max(query.since), query.skip - total, true);
-                }
-                window.until = since.saturating_add(query.step);
-            }
-            total += count;
-        }
-        Ok((window, total))
     }
 
     /// Rolls up and forgets what is too old or too much.
@@ -169,6 +144,32 @@ struct Window {
     since: i64,
     until: i64,
     skip: i64,
+}
+
+/// The steps that a page of hosts lies in, and how many entries all pages have: counting reads the index alone, and
+/// only what is shown is summed up.
+async fn window(connection: &mut AnyConnection, query: &Query) -> Result<(Window, i64), StoreError> {
+    let act = failed("count bandwidth");
+    let all = Window { since: query.since, until: i64::MAX, skip: 0 };
+    let sql = format!(
+        "SELECT since, COUNT(*) FROM (SELECT DISTINCT {} FROM bandwidth WHERE {}) AS steps GROUP BY since ORDER BY since",
+        group(query),
+        rows(query, &all)
+    );
+    let counted = bound(&sql, query).fetch_all(connection).await.map_err(act)?;
+    let (mut total, end) = (0, query.skip.saturating_add(query.limit));
+    let (mut window, mut found) = (Window { until: query.since, ..all }, false);
+    for row in counted {
+        let (since, count): (i64, i64) = (row.try_get(0).map_err(act)?, row.try_get(1).map_err(act)?);
+        if total + count > query.skip && total < end {
+            if !found {
+                (window.since, window.skip, found) = (since.max(query.since), query.skip - total, true);
+            }
+            window.until = since.saturating_add(query.step);
+        }
+        total += count;
+    }
+    Ok((window, total))
 }
 
 /// What an entry is of: step, cluster, host; the parameter is the step.

@@ -59,7 +59,8 @@ impl Store {
 
     /// The tasks that something happened to last first, and how many there are.
     pub(crate) async fn tasks(&self, query: &TaskQuery) -> Result<(Vec<KnownTask>, usize), StoreError> {
-        let act = failed("list tasks");
+        const ACT: &str = "list tasks";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         let cluster_id = query.cluster_id.map(|id| id_to(id).unwrap_or(-1));
         let of = "FROM tasks WHERE ($1 IS NULL OR cluster_id = $1) AND ($2 = '' OR task = $2)";
         let page =
@@ -69,13 +70,13 @@ impl Store {
             .bind(query.task.as_deref().unwrap_or(""))
             .bind(query.limit)
             .bind(query.skip)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *moment)
             .await
             .map_err(act)?;
         let count: i64 = sqlx::query_scalar(&format!("SELECT COUNT(*) {of}"))
             .bind(cluster_id)
             .bind(query.task.as_deref().unwrap_or(""))
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *moment)
             .await
             .map_err(act)?;
         let tasks = rows.into_iter().map(KnownTask::try_from).collect::<Result<_, _>>()?;
