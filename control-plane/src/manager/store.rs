@@ -1,6 +1,6 @@
 //! What the manager keeps in its database: clusters, users, tokens, the last known schedulers, the history of
 //! bandwidth. All SQL of the manager is below this module, and all of it is written for SQLite and PostgreSQL alike: a
-//! statement is one text with `$1`, values are `i64`, `f64`, `String` or bytes (a truth is 0 or 1), and what
+//! statement is one text with `$1` (but for the values of many rows), values are `i64`, `f64`, `String` or bytes (a truth is 0 or 1), and what
 //! differs is in [`backend`].
 //!
 //! Invariants: what is read back was checked when it was written and is checked again when it is read;
@@ -172,16 +172,6 @@ impl Store {
 
 fn failed(act: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |source| StoreError::Query { act, source }
-}
-
-/// `($1, $2), ($3, $4)`: where the values of several rows go.
-fn places(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 /// Ids are positive in every table; a row with another one was not written by us.

@@ -3,7 +3,7 @@
 //! Invariant: of a step that is over no more is kept than [`KEPT`] of a cluster and kind; none is kept beyond
 //! [`KEPT_FOR_S`].
 
-use super::{Store, StoreError, failed, id_from, id_to, places};
+use super::{Store, StoreError, failed, id_from, id_to};
 use crate::manager::bandwidth::{ListKey, ListQuery, ListRows};
 use sqlx::Row;
 
@@ -45,7 +45,7 @@ impl Store {
             let sql = format!(
                 "INSERT INTO bandwidth_lists (at, cluster_id, kind, name, other, bytes, origin_bytes) VALUES {} \
                  ON CONFLICT (at, cluster_id, kind, name, other) DO UPDATE SET {}, {}",
-                places(some.len(), 7),
+                self.dialect.places(some.len(), 7),
                 sum("bytes"),
                 sum("origin_bytes")
             );

@@ -3,7 +3,7 @@
 //! Invariant: bounded: tasks that nothing happens to for long, and where there are too many those that nothing happened to
 //! for longest, are forgotten.
 
-use super::{Store, StoreError, failed, id_from, id_to, places};
+use super::{Store, StoreError, failed, id_from, id_to};
 use crate::manager::tasks::{KnownTask, TaskHost, TaskQuery};
 use sqlx::FromRow;
 
@@ -40,7 +40,7 @@ impl Store {
                  pieces = CASE WHEN excluded.bytes > 0 THEN excluded.pieces ELSE tasks.pieces END, \
                  holders = excluded.holders, downloading = excluded.downloading, hosts = excluded.hosts, \
                  last_seen = excluded.last_seen, moved_bytes = {}, origin_bytes = {}",
-                places(some.len(), 10),
+                self.dialect.places(some.len(), 10),
                 sum("moved_bytes"),
                 sum("origin_bytes")
             );
