@@ -234,6 +234,27 @@ impl Store {
         transaction.commit().await.map_err(failed(ACT))?;
         Ok(user.map(|user| user.account))
     }
+
+    /// Takes from whom a provider vouches for no longer what he had: sessions, personal access tokens, and his role, down
+    /// to the least there is; what became of the account, if there is one.
+    pub(crate) async fn unvouched(&self, subject: &str) -> Result<Option<Account>, StoreError> {
+        const ACT: &str = "take from a user of an OpenID provider what he had";
+        let mut transaction = self.begin_write(ACT).await?;
+        let known: Option<i64> = sqlx::query_scalar("SELECT id FROM users WHERE subject = $1")
+            .bind(subject)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed(ACT))?;
+        let Some(id) = known else { return Ok(None) };
+        for sql in ["DELETE FROM tokens WHERE user_id = $1", "DELETE FROM access_tokens WHERE user_id = $1"] {
+            sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed(ACT))?;
+        }
+        let role = sqlx::query("UPDATE users SET role = $1 WHERE id = $2").bind(Role::Viewer.name()).bind(id);
+        role.execute(&mut *transaction).await.map_err(failed(ACT))?;
+        let user = by_id(&mut transaction, id).await?;
+        transaction.commit().await.map_err(failed(ACT))?;
+        Ok(user.map(|user| user.account))
+    }
 }
 
 async fn by_id(connection: &mut sqlx::AnyConnection, id: i64) -> Result<Option<User>, StoreError> {
