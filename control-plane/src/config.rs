@@ -77,6 +77,7 @@ pub struct RawMetrics {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RawTelemetry {
     pub otlp_endpoint: String,
+    pub otlp_protocol: String,
     pub sample_ratio: f64,
     pub log_format: LogFormat,
 }
@@ -116,7 +117,12 @@ impl Default for RawMetrics {
 
 impl Default for RawTelemetry {
     fn default() -> Self {
-        Self { otlp_endpoint: String::new(), sample_ratio: 1.0, log_format: LogFormat::default() }
+        Self {
+            otlp_endpoint: String::new(),
+            otlp_protocol: "grpc".to_owned(),
+            sample_ratio: 1.0,
+            log_format: LogFormat::default(),
+        }
     }
 }
 
@@ -204,7 +210,7 @@ fn web(public_url: &str, trusted_proxies: &[String]) -> Result<WebConfig, Proble
 }
 
 fn telemetry(raw: &RawTelemetry) -> Result<TelemetryConfig, Problem> {
-    let traces = TraceConfig::check(&raw.otlp_endpoint, raw.sample_ratio)?;
+    let traces = TraceConfig::check(&raw.otlp_endpoint, &raw.otlp_protocol, raw.sample_ratio)?;
     Ok(TelemetryConfig { log_format: raw.log_format, traces })
 }
 
@@ -321,6 +327,7 @@ mod tests {
             ("scheduler: { managerAddrs: [\"manager:65003\"] }", ["scheduler.managerAddrs", "manager:65003"]),
             ("scheduler: { managerAddrs: [\"http://m\"] }", ["scheduler.managerAddrs", "http://m"]),
             ("telemetry: { logFormat: xml }", ["xml", "json"]),
+            ("telemetry: { otlpProtocol: http/json }", ["telemetry.otlpProtocol", "http/protobuf"]),
         ] {
             let error = read(text, &[]).unwrap_err();
             assert!(wanted.iter().all(|part| error.contains(part)), "{text}: {error}");

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router, routing::get};
 use hawker_api::process::Process;
 use hawker_api::profile::{self, ProfileError};
+use hawker_api::trace::DroppedSpans;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -44,6 +45,7 @@ pub struct HealthError {
 /// What every process says of itself.
 pub fn register_process(registry: &mut Registry) {
     registry.register_collector(Box::new(Process));
+    registry.register_collector(Box::new(DroppedSpans));
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("hawker_build", "This build", build);
 }

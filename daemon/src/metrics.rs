@@ -10,6 +10,7 @@ pub use requests::Asked;
 use crate::status::Report;
 use hawker_abi::Class;
 use hawker_api::process::Process;
+use hawker_api::trace::DroppedSpans;
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -160,6 +161,7 @@ impl Metrics {
         registry.register("shaper_info", "The shaper in use, and why", inner.shaper.clone());
         let mut process = Registry::default();
         process.register_collector(Box::new(Process));
+        process.register_collector(Box::new(DroppedSpans));
         let build = Family::<BuildInfo, Gauge>::default();
         build.get_or_create(&BuildInfo { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "This build", build);

@@ -51,7 +51,7 @@ engine: io_uring
 shaper: { mode: off, uploadLimit: 100Mbps, perPeerLimit: 1MB/s, downloadLimit: 0, originLimit: 12.5MB/s, yield: false, peers: [{ network: 10.1.2.3/16, limit: 60Mbps, weight: 4 }, { network: "fd00::7" }] }
 metrics: { addr: "127.0.0.1:0" }
 api: { socket: "" }
-telemetry: { otlpEndpoint: "http://collector:4317", logFormat: json }
+telemetry: { otlpEndpoint: "http://collector:4318", otlpProtocol: http/protobuf, logFormat: json }
 verify: strict
 "#,
         &[],
@@ -161,6 +161,7 @@ fn refusals_name_file_key_and_problem() {
         (&long, "api.socket", "longer"),
         ("telemetry: { logFormat: xml }", "telemetry.logFormat", "text, json"),
         ("telemetry: { otlpEndpoint: \"collector:4317\" }", "telemetry.otlpEndpoint", "collector"),
+        ("telemetry: { otlpProtocol: http/json }", "telemetry.otlpProtocol", "http/protobuf"),
         ("telemetry: { sampleRatio: 2 }", "telemetry.sampleRatio", "between 0 and 1"),
         ("verify: never", "verify", "streaming, strict"),
     ] {

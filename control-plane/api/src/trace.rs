@@ -3,17 +3,26 @@
 //! Spans are those of `tracing` with the target [`TARGET`]; log lines never see them. Without an endpoint nothing listens to that target:
 //! a span is then a branch on a static, and every function here returns at once.
 //!
-//! Invariant: nothing waits for a collector. Spans that do not fit the queue are dropped, at the end too.
+//! Invariant: nothing waits for a collector. Spans that do not fit the queue are dropped, at the end too; [`DroppedSpans`]
+//! counts them.
 
+mod collector;
+mod dropped;
+
+pub use collector::OtlpProtocol;
+pub use dropped::DroppedSpans;
+
+use dropped::{Bounded, Counted, Waiting};
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanLimits,
 };
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -40,8 +49,9 @@ const MAX_EVENTS: u32 = 64;
 /// Where spans go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceConfig {
-    /// `http(s)://host:port` of an OTLP collector's gRPC service.
+    /// `http(s)://host:port` of an OTLP collector's service of this protocol.
     pub endpoint: String,
+    pub protocol: OtlpProtocol,
     /// Of traces that begin in this program; one that began elsewhere goes on as that decided.
     pub ratio: f64,
 }
@@ -51,7 +61,8 @@ impl TraceConfig {
     ///
     /// # Errors
     /// The key below `telemetry` that is wrong, and what is wrong with it.
-    pub fn check(endpoint: &str, ratio: f64) -> Result<Option<Self>, (&'static str, String)> {
+    pub fn check(endpoint: &str, protocol: &str, ratio: f64) -> Result<Option<Self>, (&'static str, String)> {
+        let protocol = protocol.parse().map_err(|problem| ("otlpProtocol", problem))?;
         if !(0.0..=1.0).contains(&ratio) {
             return Err(("sampleRatio", format!("`{ratio}` is not between 0 and 1")));
         }
@@ -67,7 +78,7 @@ impl TraceConfig {
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
                 Err(("otlpEndpoint", "has a user or password: credentials don't belong here".to_owned()))
             }
-            Ok(_) => Ok(Some(Self { endpoint: endpoint.to_owned(), ratio })),
+            Ok(_) => Ok(Some(Self { endpoint: endpoint.to_owned(), protocol, ratio })),
         }
     }
 }
@@ -99,11 +110,8 @@ pub fn layer<S>(
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(&config.endpoint)
-        .with_timeout(SEND_LIMIT)
-        .build()?;
+    let waiting = Waiting::default();
+    let exporter = Counted::new(collector::exporter(config)?, Arc::clone(&waiting));
     let batch = BatchConfigBuilder::default()
         .with_max_queue_size(MAX_QUEUED_SPANS)
         .with_max_export_batch_size(MAX_BATCH_SPANS)
@@ -116,8 +124,9 @@ where
             KeyValue::new("host.name", host.to_owned()),
         ])
         .build();
+    let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batch).build();
     let provider = SdkTracerProvider::builder()
-        .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
+        .with_span_processor(Bounded::new(batches, waiting))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.ratio))))
         .with_span_limits(SpanLimits {
             max_attributes_per_span: MAX_ATTRIBUTES,
@@ -241,15 +250,19 @@ mod tests {
 
     #[test]
     fn wrong_settings_are_named() {
-        assert_eq!(TraceConfig::check("", 0.5), Ok(None));
-        assert!(TraceConfig::check("http://collector:4317", 1.0).unwrap().is_some());
-        for (endpoint, ratio, key) in [
-            ("", 1.5, "sampleRatio"),
-            ("", f64::NAN, "sampleRatio"),
-            ("collector:4317", 1.0, "otlpEndpoint"),
-            ("http://u:p@collector", 1.0, "otlpEndpoint"),
+        assert_eq!(TraceConfig::check("", "grpc", 0.5), Ok(None));
+        let http = TraceConfig::check("http://collector:4318", "http/protobuf", 1.0).unwrap().unwrap();
+        assert_eq!(http.protocol, OtlpProtocol::HttpProtobuf);
+        for (endpoint, protocol, ratio, key) in [
+            ("", "grpc", 1.5, "sampleRatio"),
+            ("", "grpc", f64::NAN, "sampleRatio"),
+            ("collector:4317", "grpc", 1.0, "otlpEndpoint"),
+            ("http://u:p@collector", "grpc", 1.0, "otlpEndpoint"),
+            ("http://collector", "http/json", 1.0, "otlpProtocol"),
+            ("", "", 1.0, "otlpProtocol"),
         ] {
-            assert_eq!(TraceConfig::check(endpoint, ratio).unwrap_err().0, key, "{endpoint} {ratio}");
+            let problem = TraceConfig::check(endpoint, protocol, ratio).unwrap_err();
+            assert_eq!(problem.0, key, "{endpoint} {protocol} {ratio}");
         }
     }
 }

@@ -133,21 +133,11 @@ impl Jobs {
         skip: usize,
         limit: usize,
     ) -> Result<(Vec<(Job, NodeCounts)>, usize), JobError> {
-        let (jobs, total) = self.0.store.jobs(filter, skip, limit).await?;
-        let mut counted = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let counts = self.0.store.job_counts(job.id).await?;
-            counted.push((job, counts));
-        }
-        Ok((counted, total))
+        Ok(self.0.store.jobs(filter, skip, limit).await?)
     }
 
     pub(crate) async fn show(&self, id: u64) -> Result<Detailed, JobError> {
-        let store = &self.0.store;
-        let job = store.job(id).await?.ok_or(JobError::Unknown { id })?;
-        let (counts, tasks, nodes) =
-            (store.job_counts(id).await?, store.job_tasks(id).await?, store.job_nodes(id).await?);
-        Ok(Detailed { job, counts, tasks, nodes })
+        self.0.store.detailed_job(id).await?.ok_or(JobError::Unknown { id })
     }
 
     /// Ends a job; returns once it has ended, or after a short while.

@@ -40,8 +40,9 @@ pub(super) enum OidcError {
     NoAttempt(&'static str),
     #[error("the provider refused: {0}")]
     Refused(String),
+    /// The subject as accounts have it: he may have had a role before.
     #[error("none of your groups at the provider has a role here")]
-    NoRole,
+    NoRole { subject: String },
     #[error(transparent)]
     Provider(#[from] ProviderError),
 }
@@ -137,7 +138,8 @@ impl Oidc {
             ));
         }
         let person = provider.redeem(answer.code, attempt.verifier, attempt.nonce).await?;
-        account(provider.config(), &person).ok_or(OidcError::NoRole)
+        account(provider.config(), &person)
+            .ok_or_else(|| OidcError::NoRole { subject: subject(provider.config(), &person) })
     }
 
     fn provider(&self, name: &str) -> Result<&Provider, OidcError> {
@@ -180,8 +182,13 @@ fn account(config: &OidcConfig, person: &Person) -> Option<NewAccount> {
     let called: String = called.chars().filter(|c| !is_unseen(*c)).collect();
     let end = (0..=called.len().min(MAX_PROVIDED_BYTES)).rev().find(|end| called.is_char_boundary(*end));
     let name = format!("{}:{}", config.name, &called[..end.unwrap_or_default()]);
-    let subject = Some(format!("{}\n{}", config.name, person.subject));
+    let subject = Some(subject(config, person));
     Some(NewAccount { name, role, reach, password_hash: String::new(), subject })
+}
+
+/// Whom an account is of: nobody at another provider is the same.
+fn subject(config: &OidcConfig, person: &Person) -> String {
+    format!("{}\n{}", config.name, person.subject)
 }
 
 impl fmt::Debug for Oidc {

@@ -1,6 +1,6 @@
 //! What the manager keeps in its database: clusters, users, tokens, the last known schedulers, the history of
 //! bandwidth. All SQL of the manager is below this module, and all of it is written for SQLite and PostgreSQL alike: a
-//! statement is one text with `$1`, values are `i64`, `f64`, `String` or bytes (a truth is 0 or 1), and what
+//! statement is one text with `$1` (but for the values of many rows), values are `i64`, `f64`, `String` or bytes (a truth is 0 or 1), and what
 //! differs is in [`backend`].
 //!
 //! Invariants: what is read back was checked when it was written and is checked again when it is read;
@@ -33,6 +33,7 @@ pub(super) use users::{Edited, MAX_ACCOUNTS, NewAccount};
 
 use backend::Dialect;
 use sqlx::migrate::MigrateError;
+use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, Transaction};
 use std::time::Duration;
 
@@ -141,6 +142,16 @@ impl Store {
         self.pool.close().await;
     }
 
+    async fn connection(&self, act: &'static str) -> Result<PoolConnection<Any>, StoreError> {
+        self.pool.acquire().await.map_err(failed(act))
+    }
+
+    /// A transaction that only reads: all its statements see what was there at the first of them, as an answer must whose
+    /// parts are to agree. It ends when it is dropped.
+    async fn moment(&self, act: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
+        self.pool.begin_with(self.dialect.begin_moment()).await.map_err(failed(act))
+    }
+
     /// A transaction that changes something. In SQLite there is one at a time; in PostgreSQL others may go on at
     /// the same time, and see or change what this one has not locked.
     async fn begin(&self, act: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
@@ -161,16 +172,6 @@ impl Store {
 
 fn failed(act: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |source| StoreError::Query { act, source }
-}
-
-/// `($1, $2), ($3, $4)`: where the values of several rows go.
-fn places(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 /// Ids are positive in every table; a row with another one was not written by us.
@@ -194,6 +195,8 @@ fn id_to(id: u64) -> Option<i64> {
 mod contract;
 #[cfg(test)]
 mod migrating;
+#[cfg(test)]
+mod moments;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

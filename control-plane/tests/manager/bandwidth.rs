@@ -29,7 +29,7 @@ fn sum(answer: &Value, pointer: &str) -> u64 {
 async fn what_schedulers_tell_is_kept_by_cluster_and_host_and_outlives_the_manager() {
     let fixture = Fixture::start().await;
     fixture.create(json!({"name": "b"})).await;
-    let one = fixture.scheduler(1, "10.0.0.2:8002").await;
+    let mut one = fixture.scheduler(1, "10.0.0.2:8002").await;
     let two = fixture.scheduler(2, "10.0.0.3:8002").await;
     one.send(report(&[("a", 1000), ("b", 500)])).await;
     one.send(report(&[("a", 24)])).await;
@@ -48,7 +48,9 @@ async fn what_schedulers_tell_is_kept_by_cluster_and_host_and_outlives_the_manag
     assert_eq!((page["items"].as_array().unwrap().len(), page["total"].as_u64()), (1, Some(3)));
     // The last figures are written when the manager ends.
     one.send(report(&[("a", 1_000_000)])).await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    // What ends the stream comes behind the figures: once it has ended they have arrived.
+    one.send(Kind::Peer(peer("a", "10.0.0.7"))).await;
+    assert_eq!(one.ended().await.unwrap().code(), tonic::Code::InvalidArgument);
     drop((one, two));
     let fixture = fixture.restart().await;
     let after = fixture.get("/api/v1/bandwidth?step=86400").await;
@@ -155,8 +157,8 @@ async fn zones_hosts_and_tasks_are_listed_and_savings_are_money() {
     let live = fixture.get("/api/v1/bandwidth?step=1").await;
     assert_eq!(sum(&live, "/classes/upload/sent_bytes"), 700, "{live}");
 
-    let tasks = fixture.get("/api/v1/tasks?cluster_id=1").await;
-    assert_eq!(tasks["total"], 2);
+    // Written after the lists.
+    fixture.wait_for("/api/v1/tasks?cluster_id=1", |tasks| tasks["total"] == 2).await;
     let one = fixture.get("/api/v1/tasks/sha256:aa").await;
     assert_eq!(
         (&one["clusters"][0]["moved_bytes"], &one["clusters"][0]["origin_bytes"]),

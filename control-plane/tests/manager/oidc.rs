@@ -187,6 +187,29 @@ async fn groups_at_the_provider_are_roles_here() {
 
 #[tokio::test]
 #[ignore = "needs an OpenID provider: TEST_OIDC=directory with npm's oidc-provider installed"]
+async fn who_loses_his_groups_loses_what_they_gave_at_his_next_sign_in() {
+    let stand = Stand::start(SECRET).await;
+    let login = stand.url("/api/v1/oidc/corp/login");
+    let (mut first, mut second, mut third) = (Browser::new(), Browser::new(), Browser::new());
+    stand.is("ann").await;
+    first.walk(&login, true).await;
+    assert_eq!(first.me(&stand).await.1["role"], "operator");
+    // Fewer: a lesser role at once, in sessions that are open, too.
+    stand.is("ann&groups=staff").await;
+    second.walk(&login, true).await;
+    assert_eq!(second.me(&stand).await.1["role"], "viewer");
+    assert_eq!(first.me(&stand).await.1["role"], "viewer");
+    // None: nothing, wherever she was signed in.
+    stand.is("ann&groups=guests").await;
+    let (_, answer) = third.walk(&login, true).await;
+    assert_eq!(answer.unwrap().status(), StatusCode::FORBIDDEN);
+    for mut browser in [first, second, third] {
+        assert_eq!(browser.me(&stand).await.0, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an OpenID provider: TEST_OIDC=directory with npm's oidc-provider installed"]
 async fn an_answer_is_good_once_in_the_browser_that_asked() {
     let stand = Stand::start(SECRET).await;
     let login = stand.url("/api/v1/oidc/corp/login");

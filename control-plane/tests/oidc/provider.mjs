@@ -1,5 +1,5 @@
 // An OpenID provider for tests: node provider.mjs PORT REDIRECT_URI CLIENT_SECRET. It signs in whoever PUT /user names
-// last, without asking, and prints a line when it serves.
+// last, without asking, and prints a line when it serves. `groups` there, separated by commas, are his from then on.
 import Provider from 'oidc-provider';
 
 const [port, redirect, secret] = process.argv.slice(2);
@@ -33,6 +33,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
 provider.use(async (ctx, next) => {
   if (ctx.path === '/user') {
     user = ctx.query.name;
+    if ('groups' in ctx.query) people[user].groups = ctx.query.groups.split(',');
     ctx.body = user;
   } else if (ctx.path.startsWith('/auto/')) {
     const to = await provider.interactionResult(ctx.req, ctx.res, { login: { accountId: user } });

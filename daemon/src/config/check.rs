@@ -255,7 +255,7 @@ fn api(raw: &RawApi) -> Checked<ApiConfig> {
 }
 
 fn telemetry(raw: &RawTelemetry) -> Checked<TelemetryConfig> {
-    let traces = TraceConfig::check(&raw.otlp_endpoint, raw.sample_ratio)
+    let traces = TraceConfig::check(&raw.otlp_endpoint, &raw.otlp_protocol, raw.sample_ratio)
         .map_err(|(key, problem)| Problem::new(format!("telemetry.{key}"), problem))?;
     let known = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     Ok(TelemetryConfig { traces, log_format: choice("telemetry.logFormat", &raw.log_format, &known)? })

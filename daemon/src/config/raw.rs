@@ -102,6 +102,7 @@ section!(RawApi { socket: String = "/run/hawker/hawkerd.sock".to_owned() });
 
 section!(RawTelemetry {
     otlp_endpoint: String = String::new(),
+    otlp_protocol: String = "grpc".to_owned(),
     sample_ratio: f64 = 1.0,
     log_format: String = "text".to_owned(),
 });

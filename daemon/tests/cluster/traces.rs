@@ -1,7 +1,7 @@
 //! One trace from the runtime's request to the origin, by a collector of our own.
 
 use crate::support::{Cluster, MIB, content};
-use hawker_api::trace::{self, TraceConfig};
+use hawker_api::trace::{self, OtlpProtocol, TraceConfig};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -82,7 +82,7 @@ fn text(span: &Span, key: &str) -> String {
 async fn a_pull_is_one_trace_from_the_runtime_to_the_origin() {
     let collector = Collector::default();
     // What begins here is not recorded, so that the tests beside this one leave nothing.
-    let config = TraceConfig { endpoint: collector.start().await, ratio: 0.0 };
+    let config = TraceConfig { endpoint: collector.start().await, protocol: OtlpProtocol::Grpc, ratio: 0.0 };
     let (layer, _traces) = trace::layer("test", "here", &config).unwrap();
     tracing_subscriber::registry().with(layer).try_init().unwrap();
 

@@ -82,7 +82,17 @@ async fn enter(
     note: &Audit,
 ) -> Result<Response, Problem> {
     let now = unix_seconds(SystemTime::now());
-    let new = parts.oidc.end(name, answer, cookie::get(headers, ATTEMPT), now).await?;
+    let vouched = parts.oidc.end(name, answer, cookie::get(headers, ATTEMPT), now).await;
+    if let Err(OidcError::NoRole { subject }) = &vouched
+        && let Some(account) = parts.store.unvouched(subject).await?
+    {
+        note.object(format!("user {}", account.name)).detail("role", "none");
+        tracing::warn!(
+            user = account.name,
+            "no group at the provider has a role any more: signed out everywhere"
+        );
+    }
+    let new = vouched?;
     note.object(format!("user {}", new.name)).detail("role", new.role.name());
     let full = || Problem::new(StatusCode::CONFLICT, "there are too many users already");
     let account = parts.store.vouched_account(&new, now).await?.ok_or_else(full)?;
@@ -111,7 +121,7 @@ impl From<OidcError> for Problem {
             OidcError::Unknown { .. } => Self::not_found(detail),
             OidcError::NoAttempt(_) => Self::new(StatusCode::BAD_REQUEST, detail),
             OidcError::Refused(_) => Self::new(StatusCode::UNAUTHORIZED, detail),
-            OidcError::NoRole => Self::forbidden(detail),
+            OidcError::NoRole { .. } => Self::forbidden(detail),
             OidcError::Provider(error) => {
                 // What a provider says may have what is nobody else's business.
                 tracing::warn!(%error, "sign in with an OpenID provider");

@@ -94,7 +94,8 @@ impl Store {
         skip: usize,
         limit: usize,
     ) -> Result<(Vec<AuditEntry>, usize), StoreError> {
-        let act = failed("read the audit log");
+        const ACT: &str = "read the audit log";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         let query = format!(
             "SELECT id, at, user_name, action, object, detail, remote, outcome {SELECTED} \
              ORDER BY id DESC LIMIT $5 OFFSET $6"
@@ -106,7 +107,7 @@ impl Store {
             .bind(&asked.action)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(i64::try_from(skip).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *moment)
             .await
             .map_err(act)?;
         let query = format!("SELECT COUNT(*) {SELECTED}");
@@ -115,7 +116,7 @@ impl Store {
             .bind(asked.until)
             .bind(&asked.user)
             .bind(&asked.action)
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *moment)
             .await
             .map_err(act)?;
         Ok((items, usize::try_from(total).unwrap_or_default()))

@@ -187,6 +187,28 @@ impl Dialect {
         }
     }
 
+    /// What begins a transaction that only reads, and sees one moment; it holds up no writer.
+    pub(super) fn begin_moment(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN DEFERRED",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
+    /// `(?, ?), (?, ?)` or `($1, $2), ($3, $4)`: where the values of several rows go. SQLite finds a parameter that has a name, and
+    /// `$1` is one, by going through the list of all: a statement of 10,000 values took it a third of a second.
+    pub(super) fn places(self, rows: usize, columns: usize) -> String {
+        let place = |number: usize| match self {
+            Self::Sqlite => "?".to_owned(),
+            Self::Postgres => format!("${number}"),
+        };
+        let row = |row: usize| {
+            let places: Vec<String> = (1..=columns).map(|column| place(row * columns + column)).collect();
+            format!("({})", places.join(", "))
+        };
+        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    }
+
     /// Behind a `SELECT … LIMIT` inside [`super::Store::begin`]: rows that another transaction works on are left out.
     /// In SQLite there is no other one that writes.
     #[expect(dead_code, reason = "for tables that several managers take work from")]

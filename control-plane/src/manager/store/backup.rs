@@ -126,11 +126,7 @@ impl Store {
         failed: &impl Fn(std::io::Error) -> BackupError,
     ) -> Result<u64, BackupError> {
         const ACT: &str = "back up";
-        let begin = match self.dialect {
-            Dialect::Sqlite => "BEGIN",
-            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        };
-        let mut moment = self.pool.begin_with(begin).await.map_err(super::failed(ACT))?;
+        let mut moment = self.moment(ACT).await?;
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
         put(out, &Header { hawker_backup: FORMAT, made_by, schema: newest(self.dialect) }).map_err(failed)?;
         let mut rows = 0;

@@ -1,13 +1,15 @@
-//! The history of bandwidth in the database: steps of 10 s, rolled up to 300 s as they grow old or many.
+//! The history of bandwidth in the database, how it is written and kept small: steps of 10 s, rolled up to 300 s as they
+//! grow old or many.
 //!
 //! Invariants: no table row is ever added beyond the bounds for long: [`Store::prune_bandwidth`] restores them;
 //! rolling up changes no sum; no figure, whatever was reported, makes a sum fail.
 
-use super::{Store, StoreError, failed, id_from, id_to, places};
-use crate::manager::bandwidth::{Key, LIVE_FOR_S, LIVE_STEP_S, Query, Rows, STEP_S};
+mod history;
+
+use super::{Store, StoreError, failed, id_to};
+use crate::manager::bandwidth::{Key, LIVE_FOR_S, LIVE_STEP_S, Rows, STEP_S};
 use crate::usage::Usage;
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, Transaction};
 
 /// In the order of [`Usage::fields`].
 const COLUMNS: [&str; 15] = [
@@ -27,8 +29,8 @@ const COLUMNS: [&str; 15] = [
     "delivered_seed",
     "delivered_origin",
 ];
-/// Hosts of one statement: SQLite takes 32,766 values, PostgreSQL 65,535.
-const ROWS_PER_STATEMENT: usize = 500;
+/// Hosts of one statement: more make it no faster, and a slow one is a line of the log.
+const ROWS_PER_STATEMENT: usize = 100;
 /// Steps of what is old, seconds.
 const COARSE_S: i64 = 300;
 /// Age at which fine steps are rolled up, and at which coarse ones are forgotten, seconds.
@@ -58,15 +60,19 @@ impl Store {
         let act = failed("write bandwidth");
         let rows: Vec<_> = rows.iter().collect();
         let mut transaction = self.begin("write bandwidth").await?;
-        for some in rows.chunks(ROWS_PER_STATEMENT) {
-            let sql = format!(
+        let insert = |rows| {
+            format!(
                 "INSERT INTO bandwidth (step, at, cluster_id, host, {}) VALUES {} {}",
                 COLUMNS.join(", "),
-                places(some.len(), 4 + COLUMNS.len()),
+                self.dialect.places(rows, 4 + COLUMNS.len()),
                 added(MAX_FINE)
-            );
+            )
+        };
+        let (full, last) = (insert(ROWS_PER_STATEMENT), insert(rows.len() % ROWS_PER_STATEMENT));
+        for some in rows.chunks(ROWS_PER_STATEMENT) {
+            let sql = if some.len() == ROWS_PER_STATEMENT { &full } else { &last };
             // Full statements are the same again and again; the last one is of any length.
-            let mut query = sqlx::query(&sql).persistent(some.len() == ROWS_PER_STATEMENT);
+            let mut query = sqlx::query(sql).persistent(some.len() == ROWS_PER_STATEMENT);
             for (Key { step, at, cluster_id, host }, usage) in some {
                 query = query.bind(step).bind(at).bind(id_to(*cluster_id)).bind(host);
                 for figure in usage.fields() {
@@ -76,64 +82,6 @@ impl Store {
             query.execute(&mut *transaction).await.map_err(act)?;
         }
         transaction.commit().await.map_err(act)
-    }
-
-    /// Steps since a moment, the oldest first, and how many there are.
-    pub(crate) async fn bandwidth(&self, query: &Query) -> Result<(Vec<Step>, usize), StoreError> {
-        let act = failed("read bandwidth");
-        // Sums as floating point: exact to 2^53 bytes, and beyond they do not overflow.
-        let sums = COLUMNS.map(|column| format!("SUM(CAST({column} AS DOUBLE PRECISION)) AS {column}"));
-        let groups = |window: &Window| {
-            format!(
-                "SELECT {}, {} FROM bandwidth WHERE {} GROUP BY 1, 2, 3",
-                group(query),
-                sums.join(", "),
-                rows(query, window)
-            )
-        };
-        let (window, total) = if query.by_host {
-            self.window(query).await?
-        } else {
-            let window = Window { since: query.since, until: i64::MAX, skip: query.skip };
-            let count = format!("SELECT COUNT(*) FROM ({}) AS steps", groups(&window));
-            let count: i64 = bound(&count, query)
-                .fetch_one(&self.pool)
-                .await
-                .and_then(|row| row.try_get(0))
-                .map_err(act)?;
-            (window, count)
-        };
-        let page =
-            format!("{} ORDER BY 1, 2, 3 LIMIT {} OFFSET {}", groups(&window), query.limit, window.skip);
-        let page = bound(&page, query).fetch_all(&self.pool).await.map_err(act)?;
-        let steps = page.iter().map(|row| step(row, query.by_host)).collect::<Result<_, _>>()?;
-        Ok((steps, usize::try_from(total).unwrap_or(0)))
-    }
-
-    /// The steps that a page of hosts lies in, and how many entries all pages have: counting reads the index alone, and
-    /// only what is shown is summed up.
-    async fn window(&self, query: &Query) -> Result<(Window, i64), StoreError> {
-        let act = failed("count bandwidth");
-        let all = Window { since: query.since, until: i64::MAX, skip: 0 };
-        let sql = format!(
-            "SELECT since, COUNT(*) FROM (SELECT DISTINCT {} FROM bandwidth WHERE {}) AS steps GROUP BY since ORDER BY since",
-            group(query),
-            rows(query, &all)
-        );
-        let counted = bound(&sql, query).fetch_all(&self.pool).await.map_err(act)?;
-        let (mut total, end) = (0, query.skip.saturating_add(query.limit));
-        let (mut window, mut found) = (Window { until: query.since, ..all }, false);
-        for row in counted {
-            let (since, count): (i64, i64) = (row.try_get(0).map_err(act)?, row.try_get(1).map_err(act)?);
-            if total + count > query.skip && total < end {
-                if !found {
-                    (window.since, window.skip, found) = (since.max(query.since), query.skip - total, true);
-                }
-                window.until = since.saturating_add(query.step);
-            }
-            total += count;
-        }
-        Ok((window, total))
     }
 
     /// Rolls up and forgets what is too old or too much.
@@ -162,35 +110,6 @@ impl Store {
         forget(&mut transaction, COARSE_S, coarse).await?;
         transaction.commit().await.map_err(act)
     }
-}
-
-/// Of which time rows are read, and how many entries before the page are in it.
-struct Window {
-    since: i64,
-    until: i64,
-    skip: i64,
-}
-
-/// What an entry is of: step, cluster, host; the parameter is the step.
-fn group(query: &Query) -> String {
-    let host = if query.by_host { "host" } else { "CAST('' AS TEXT)" };
-    format!("(at / $1) * $1 AS since, cluster_id, {host} AS name")
-}
-
-/// The rows that entries are made of; the parameter is the cluster.
-fn rows(query: &Query, Window { since, until, .. }: &Window) -> String {
-    let (fine, coarse) = if query.step < STEP_S { (LIVE_STEP_S, LIVE_STEP_S) } else { (STEP_S, COARSE_S) };
-    // A cluster's sum is a row of its own: the host without a name.
-    let whose = if query.by_host { "host <> ''" } else { "host = ''" };
-    format!(
-        "step IN ({fine}, {coarse}) AND at >= {since} AND at < {until} AND ($2 IS NULL OR cluster_id = $2) AND {whose}"
-    )
-}
-
-fn bound<'q>(sql: &'q str, query: &Query) -> sqlx::query::Query<'q, Any, AnyArguments<'q>> {
-    // Moments stand in the text: it is another one each time.
-    let cluster_id = query.cluster_id.map(|id| id_to(id).unwrap_or(-1));
-    sqlx::query(sql).persistent(false).bind(query.step).bind(cluster_id)
 }
 
 /// What a row that is there already becomes.
@@ -229,32 +148,11 @@ async fn forget(transaction: &mut Transaction<'_, Any>, step: i64, before: i64) 
     forgotten.execute(&mut **transaction).await.map(drop).map_err(failed("forget bandwidth"))
 }
 
-fn step(row: &AnyRow, by_host: bool) -> Result<Step, StoreError> {
-    let act = failed("read bandwidth");
-    let mut fields = [0; 15];
-    for (field, column) in fields.iter_mut().zip(COLUMNS) {
-        let sum: f64 = row.try_get(column).map_err(act)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a sum of bytes; `as` saturates"
-        )]
-        let sum = sum as u64;
-        *field = sum;
-    }
-    let host: String = row.try_get("name").map_err(act)?;
-    Ok(Step {
-        at: row.try_get("since").map_err(act)?,
-        cluster_id: id_from(row.try_get("cluster_id").map_err(act)?)?,
-        host: by_host.then_some(host),
-        usage: Usage::from_fields(fields),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::on_both;
     use super::*;
+    use crate::manager::bandwidth::Query;
     use crate::usage::Moved;
 
     on_both! {
@@ -342,9 +240,12 @@ mod tests {
         let rolled = [(600, 1, text("a"), 12), (600, 1, text("b"), 1), (900, 1, text("a"), 2)];
         assert_eq!(read(store, ALL).await, rolled);
         // Late news of the same time goes where the rest went.
-        store.add_bandwidth(&rows(&[(650, 1, "a", 100)])).await.unwrap();
+        store.add_bandwidth(&rows(&[(650, 1, "a", 100), (600, 1, "a", 3)])).await.unwrap();
+        let late = [(600, 1, text("a"), 15), (600, 1, text("b"), 1), (650, 1, text("a"), 100)];
+        assert_eq!(read(store, ALL).await[..3], late);
+        assert_eq!(store.bandwidth(&Query { limit: 1, ..ALL }).await.unwrap().1, 4);
         store.prune_bandwidth(900 + FINE_FOR_S).await.unwrap();
-        assert_eq!(read(store, ALL).await[0], (600, 1, text("a"), 112));
+        assert_eq!(read(store, ALL).await[0], (600, 1, text("a"), 115));
         store.prune_bandwidth(900 + COARSE_FOR_S).await.unwrap();
         assert_eq!(read(store, ALL).await, [(900, 1, text("a"), 2)]);
     }

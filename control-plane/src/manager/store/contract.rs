@@ -24,6 +24,7 @@ on_both! {
     whoever_is_disabled_is_signed_out_for_good,
     access_tokens_are_good_for_their_scopes_until_they_expire,
     whom_a_provider_vouches_for_is_one_account,
+    whom_a_provider_vouches_for_no_more_has_nothing_left,
     the_audit_log_is_read_newest_first_and_bounded,
     schedulers_are_replaced_as_a_whole,
     the_peers_secret_is_made_once,
@@ -240,6 +241,33 @@ async fn whom_a_provider_vouches_for_is_one_account(store: &Store) {
     let other = NewAccount { subject: Some("corp\n8".to_owned()), ..new };
     let taken = store.vouched_account(&other, 3).await.unwrap_err();
     assert!(matches!(taken, StoreError::UserNameTaken { .. }));
+}
+
+async fn whom_a_provider_vouches_for_no_more_has_nothing_left(store: &Store) {
+    store.first_start("root", "hash", 1).await.unwrap();
+    let subject = "corp\n7".to_owned();
+    let new = NewAccount {
+        subject: Some(subject.clone()),
+        password_hash: String::new(),
+        ..account("corp:ann", Role::Admin)
+    };
+    let ann = store.vouched_account(&new, 1).await.unwrap().unwrap().id;
+    let scopes = BTreeSet::from([Permission::ClustersRead]);
+    for (user, of) in [(ann, "hers"), (1, "root's")] {
+        store.add_session(user, of, "cookie", 1, 100).await.unwrap();
+        store.add_access_token(user, "ci", of, &scopes, (1, 100)).await.unwrap();
+    }
+    assert_eq!(store.unvouched("corp\n8").await.unwrap(), None);
+    let left = store.unvouched(&subject).await.unwrap().unwrap();
+    assert_eq!((left.id, left.role, left.disabled), (ann, Role::Viewer, false));
+    assert_eq!(store.session("hers", "cookie", 2).await.unwrap(), None);
+    assert_eq!(store.access_token("hers", 2).await.unwrap(), None);
+    assert!(store.session("root's", "cookie", 2).await.unwrap().is_some());
+    assert!(store.access_token("root's", 2).await.unwrap().is_some());
+    // Back in a group, she is the same account, and has a new session to open.
+    let again = store.vouched_account(&new, 3).await.unwrap().unwrap();
+    assert_eq!((again.id, again.role), (ann, Role::Admin));
+    assert_eq!(store.access_token("hers", 4).await.unwrap(), None);
 }
 
 async fn the_audit_log_is_read_newest_first_and_bounded(store: &Store) {

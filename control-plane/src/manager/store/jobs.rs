@@ -6,13 +6,13 @@
 //! Invariants: what has ended does not change; a job has ended exactly when all its parts have.
 
 mod parts;
+mod shown;
 
 use super::{Store, StoreError, failed, id_from, id_to};
-use crate::manager::jobs::orders::TaskSize;
 use crate::manager::jobs::part::Node;
 use crate::manager::jobs::spec::{Preheat, RawPreheat};
 use crate::manager::jobs::state::State;
-use sqlx::{Any, FromRow, Transaction};
+use sqlx::{Any, AnyConnection, FromRow, Transaction};
 
 /// Ended jobs that are kept, the newest.
 const MAX_ENDED: i64 = 500;
@@ -175,47 +175,8 @@ impl Store {
 
     pub(crate) async fn job(&self, id: u64) -> Result<Option<Job>, StoreError> {
         let Some(id) = id_to(id) else { return Ok(None) };
-        let row: Option<JobRow> = sqlx::query_as(&format!("{JOB} WHERE id = $1"))
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed("read a job"))?;
-        row.map(Job::try_from).transpose()
-    }
-
-    /// The newest first; and how many there are.
-    pub(crate) async fn jobs(
-        &self,
-        filter: &JobFilter,
-        skip: usize,
-        limit: usize,
-    ) -> Result<(Vec<Job>, usize), StoreError> {
-        let act = failed("list jobs");
-        // An empty text stands for any state.
-        let state = filter.state.map_or("", State::name);
-        let theirs = filter.clusters.as_ref().map_or_else(String::new, |clusters| {
-            let list = super::numbers(clusters);
-            format!(
-                " AND NOT EXISTS (SELECT 1 FROM job_parts p WHERE p.job_id = jobs.id AND p.cluster_id NOT IN ({list}))"
-            )
-        });
-        let rows: Vec<JobRow> = sqlx::query_as(&format!(
-            "{JOB} WHERE ($1 = '' OR state = $1){theirs} ORDER BY id DESC LIMIT $2 OFFSET $3"
-        ))
-        .bind(state)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(i64::try_from(skip).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(act)?;
-        let total: i64 =
-            sqlx::query_scalar(&format!("SELECT COUNT(*) FROM jobs WHERE ($1 = '' OR state = $1){theirs}"))
-                .bind(state)
-                .fetch_one(&self.pool)
-                .await
-                .map_err(act)?;
-        let jobs = rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?;
-        Ok((jobs, usize::try_from(total).unwrap_or(0)))
+        let mut connection = self.connection("read a job").await?;
+        job(&mut connection, id).await
     }
 
     /// The clusters a job is for.
@@ -228,54 +189,10 @@ impl Store {
         rows.into_iter().map(id_from).collect()
     }
 
-    /// What a job consists of, as its parts found out, each thing once.
-    pub(crate) async fn job_tasks(&self, id: u64) -> Result<Vec<TaskSize>, StoreError> {
-        let rows: Vec<String> =
-            sqlx::query_scalar("SELECT tasks FROM job_parts WHERE job_id = $1 ORDER BY cluster_id")
-                .bind(id_to(id).unwrap_or(-1))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(failed("read a job's tasks"))?;
-        let mut tasks: Vec<TaskSize> = Vec::new();
-        for text in rows.iter().filter(|text| !text.is_empty()) {
-            let more: Vec<TaskSize> = from_json(id, text)?;
-            tasks.extend(more);
-        }
-        tasks.sort_by(|a, b| (b.bytes, &a.task).cmp(&(a.bytes, &b.task)));
-        tasks.dedup();
-        Ok(tasks)
-    }
-
     pub(crate) async fn job_nodes(&self, id: u64) -> Result<Vec<NodeOf>, StoreError> {
-        let rows: Vec<NodeRow> = sqlx::query_as(
-            "SELECT cluster_id, host_id, hostname, state, bytes_done, bytes_total, error FROM job_nodes \
-             WHERE job_id = $1 ORDER BY cluster_id, hostname, host_id",
-        )
-        .bind(id_to(id).unwrap_or(-1))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed("read a job's nodes"))?;
-        rows.into_iter().map(NodeOf::try_from).collect()
-    }
-
-    pub(crate) async fn job_counts(&self, id: u64) -> Result<NodeCounts, StoreError> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT state, COUNT(*) FROM job_nodes WHERE job_id = $1 GROUP BY state")
-                .bind(id_to(id).unwrap_or(-1))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(failed("count a job's nodes"))?;
-        let mut counts = NodeCounts::default();
-        for (state, count) in rows {
-            let count = id_from(count)?;
-            counts.total += count;
-            match state.as_str() {
-                "succeeded" => counts.succeeded = count,
-                "failed" => counts.failed = count,
-                _ => {}
-            }
-        }
-        Ok(counts)
+        let Some(id) = id_to(id) else { return Ok(Vec::new()) };
+        let mut connection = self.connection("read a job's nodes").await?;
+        nodes(&mut connection, id).await
     }
 
     /// Notes that a job is to end. Parts that nobody works on end here and now.
@@ -320,6 +237,27 @@ impl Store {
         transaction.commit().await.map_err(act)?;
         Ok(Cancelled::Noted)
     }
+}
+
+async fn job(connection: &mut AnyConnection, id: i64) -> Result<Option<Job>, StoreError> {
+    let row: Option<JobRow> = sqlx::query_as(&format!("{JOB} WHERE id = $1"))
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read a job"))?;
+    row.map(Job::try_from).transpose()
+}
+
+async fn nodes(connection: &mut AnyConnection, job: i64) -> Result<Vec<NodeOf>, StoreError> {
+    let rows: Vec<NodeRow> = sqlx::query_as(
+        "SELECT cluster_id, host_id, hostname, state, bytes_done, bytes_total, error FROM job_nodes \
+         WHERE job_id = $1 ORDER BY cluster_id, hostname, host_id",
+    )
+    .bind(job)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("read a job's nodes"))?;
+    rows.into_iter().map(NodeOf::try_from).collect()
 }
 
 /// Ends the job whose parts have all ended.

@@ -3,7 +3,7 @@
 //! Invariant: of a step that is over no more is kept than [`KEPT`] of a cluster and kind; none is kept beyond
 //! [`KEPT_FOR_S`].
 
-use super::{Store, StoreError, failed, id_from, id_to, places};
+use super::{Store, StoreError, failed, id_from, id_to};
 use crate::manager::bandwidth::{ListKey, ListQuery, ListRows};
 use sqlx::Row;
 
@@ -45,7 +45,7 @@ impl Store {
             let sql = format!(
                 "INSERT INTO bandwidth_lists (at, cluster_id, kind, name, other, bytes, origin_bytes) VALUES {} \
                  ON CONFLICT (at, cluster_id, kind, name, other) DO UPDATE SET {}, {}",
-                places(some.len(), 7),
+                self.dialect.places(some.len(), 7),
                 sum("bytes"),
                 sum("origin_bytes")
             );
@@ -62,7 +62,8 @@ impl Store {
 
     /// The sums since a moment, the largest first, and how many there are.
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<(Vec<Entry>, usize), StoreError> {
-        let act = failed("read lists of bandwidth");
+        const ACT: &str = "read lists of bandwidth";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         let groups = "SELECT cluster_id, name, other, SUM(CAST(bytes AS DOUBLE PRECISION)) AS moved, \
                       SUM(CAST(origin_bytes AS DOUBLE PRECISION)) AS origin FROM bandwidth_lists \
                       WHERE at >= $1 AND kind = $2 AND ($3 IS NULL OR cluster_id = $3) \
@@ -70,10 +71,11 @@ impl Store {
         let cluster_id = query.cluster_id.map(|id| id_to(id).unwrap_or(-1));
         let bind = |sql| sqlx::query(sql).bind(query.since).bind(query.kind as i64).bind(cluster_id);
         let page = format!("{groups} ORDER BY 4 DESC, 1, 2, 3 LIMIT $4 OFFSET $5");
-        let rows = bind(&page).bind(query.limit).bind(query.skip).fetch_all(&self.pool).await.map_err(act)?;
+        let rows =
+            bind(&page).bind(query.limit).bind(query.skip).fetch_all(&mut *moment).await.map_err(act)?;
         let count = format!("SELECT COUNT(*) FROM ({groups}) AS entries");
         let count: i64 =
-            bind(&count).fetch_one(&self.pool).await.and_then(|row| row.try_get(0)).map_err(act)?;
+            bind(&count).fetch_one(&mut *moment).await.and_then(|row| row.try_get(0)).map_err(act)?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

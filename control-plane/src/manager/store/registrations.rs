@@ -3,7 +3,7 @@
 //! Invariant: a registration has one row and the row one owner, the manager that wrote it last; the end of a registration
 //! is written by its owner alone.
 
-use super::{Store, StoreError, failed, places};
+use super::{Store, StoreError, failed};
 use crate::manager::directory::{Key, Kind, Record};
 
 /// Rows of one statement; PostgreSQL takes 65,535 values, SQLite 32,766.
@@ -60,7 +60,7 @@ impl Store {
                 "INSERT INTO registrations (kind, id, manager, version, data) VALUES {} \
                  ON CONFLICT (kind, id) DO UPDATE SET manager = excluded.manager, version = excluded.version, \
                  data = excluded.data WHERE excluded.data <> '' OR registrations.manager = excluded.manager",
-                places(some.len(), 5)
+                self.dialect.places(some.len(), 5)
             );
             let mut insert = sqlx::query(&sql).persistent(false);
             for (key, record) in some {

@@ -69,7 +69,8 @@ impl Store {
         skip: usize,
         limit: usize,
     ) -> Result<(Vec<Rollout>, usize), StoreError> {
-        let act = failed("list rollouts");
+        const ACT: &str = "list rollouts";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         let theirs = clusters
             .map_or_else(String::new, |ids| format!(" WHERE cluster_id IN ({})", super::numbers(ids)));
         let rows: Vec<Row> = sqlx::query_as(&format!(
@@ -79,11 +80,11 @@ impl Store {
         ))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .bind(i64::try_from(skip).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *moment)
         .await
         .map_err(act)?;
         let total: i64 = sqlx::query_scalar(&format!("SELECT COUNT(*) FROM rollouts{theirs}"))
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *moment)
             .await
             .map_err(act)?;
         let rollouts = rows.into_iter().map(Rollout::try_from).collect::<Result<_, _>>()?;

@@ -3,7 +3,7 @@
 //! Invariant: bounded: tasks that nothing happens to for long, and where there are too many those that nothing happened to
 //! for longest, are forgotten.
 
-use super::{Store, StoreError, failed, id_from, id_to, places};
+use super::{Store, StoreError, failed, id_from, id_to};
 use crate::manager::tasks::{KnownTask, TaskHost, TaskQuery};
 use sqlx::FromRow;
 
@@ -40,7 +40,7 @@ impl Store {
                  pieces = CASE WHEN excluded.bytes > 0 THEN excluded.pieces ELSE tasks.pieces END, \
                  holders = excluded.holders, downloading = excluded.downloading, hosts = excluded.hosts, \
                  last_seen = excluded.last_seen, moved_bytes = {}, origin_bytes = {}",
-                places(some.len(), 10),
+                self.dialect.places(some.len(), 10),
                 sum("moved_bytes"),
                 sum("origin_bytes")
             );
@@ -59,7 +59,8 @@ impl Store {
 
     /// The tasks that something happened to last first, and how many there are.
     pub(crate) async fn tasks(&self, query: &TaskQuery) -> Result<(Vec<KnownTask>, usize), StoreError> {
-        let act = failed("list tasks");
+        const ACT: &str = "list tasks";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         let cluster_id = query.cluster_id.map(|id| id_to(id).unwrap_or(-1));
         let of = "FROM tasks WHERE ($1 IS NULL OR cluster_id = $1) AND ($2 = '' OR task = $2)";
         let page =
@@ -69,13 +70,13 @@ impl Store {
             .bind(query.task.as_deref().unwrap_or(""))
             .bind(query.limit)
             .bind(query.skip)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *moment)
             .await
             .map_err(act)?;
         let count: i64 = sqlx::query_scalar(&format!("SELECT COUNT(*) {of}"))
             .bind(cluster_id)
             .bind(query.task.as_deref().unwrap_or(""))
-            .fetch_one(&self.pool)
+            .fetch_one(&mut *moment)
             .await
             .map_err(act)?;
         let tasks = rows.into_iter().map(KnownTask::try_from).collect::<Result<_, _>>()?;

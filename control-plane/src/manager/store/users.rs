@@ -103,7 +103,7 @@ impl Store {
 
     pub(crate) async fn account(&self, id: u64) -> Result<Option<User>, StoreError> {
         let Some(id) = id_to(id) else { return Ok(None) };
-        let mut connection = self.pool.acquire().await.map_err(failed("look up user"))?;
+        let mut connection = self.connection("look up user").await?;
         by_id(&mut connection, id).await
     }
 
@@ -113,15 +113,16 @@ impl Store {
         skip: usize,
         limit: usize,
     ) -> Result<(Vec<Account>, usize), StoreError> {
-        let act = failed("list users");
+        const ACT: &str = "list users";
+        let (act, mut moment) = (failed(ACT), self.moment(ACT).await?);
         let query = format!("{SELECT} ORDER BY name LIMIT $1 OFFSET $2");
         let rows: Vec<UserRow> = sqlx::query_as(&query)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(i64::try_from(skip).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *moment)
             .await
             .map_err(act)?;
-        let total: i64 = sqlx::query_scalar(COUNT_USERS).fetch_one(&self.pool).await.map_err(act)?;
+        let total: i64 = sqlx::query_scalar(COUNT_USERS).fetch_one(&mut *moment).await.map_err(act)?;
         let accounts: Result<_, StoreError> =
             rows.into_iter().map(|row| Ok(User::try_from(row)?.account)).collect();
         Ok((accounts?, usize::try_from(total).unwrap_or_default()))
@@ -229,6 +230,27 @@ impl Store {
             let id = insert(&mut transaction, new, now).await?;
             id_to(id).unwrap_or_default()
         };
+        let user = by_id(&mut transaction, id).await?;
+        transaction.commit().await.map_err(failed(ACT))?;
+        Ok(user.map(|user| user.account))
+    }
+
+    /// Takes from whom a provider vouches for no longer what he had: sessions, personal access tokens, and his role, down
+    /// to the least there is; what became of the account, if there is one.
+    pub(crate) async fn unvouched(&self, subject: &str) -> Result<Option<Account>, StoreError> {
+        const ACT: &str = "take from a user of an OpenID provider what he had";
+        let mut transaction = self.begin_write(ACT).await?;
+        let known: Option<i64> = sqlx::query_scalar("SELECT id FROM users WHERE subject = $1")
+            .bind(subject)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed(ACT))?;
+        let Some(id) = known else { return Ok(None) };
+        for sql in ["DELETE FROM tokens WHERE user_id = $1", "DELETE FROM access_tokens WHERE user_id = $1"] {
+            sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed(ACT))?;
+        }
+        let role = sqlx::query("UPDATE users SET role = $1 WHERE id = $2").bind(Role::Viewer.name()).bind(id);
+        role.execute(&mut *transaction).await.map_err(failed(ACT))?;
         let user = by_id(&mut transaction, id).await?;
         transaction.commit().await.map_err(failed(ACT))?;
         Ok(user.map(|user| user.account))

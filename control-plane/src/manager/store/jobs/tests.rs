@@ -2,7 +2,7 @@
 
 use super::super::testing::on_both;
 use super::*;
-use crate::manager::jobs::orders::Target;
+use crate::manager::jobs::orders::{Target, TaskSize};
 
 on_both! {
     of_managers_that_want_a_part_one_gets_it,
@@ -82,11 +82,14 @@ async fn who_lost_the_lease_writes_nothing(store: &Store) {
     assert!(!store.write_part(part, "first", None, &ended).await.unwrap());
     let lease = store.renew_part(part, "first", 200).await.unwrap();
     assert_eq!(lease, Lease { held: false, cancel: false });
-    assert_eq!(store.job_nodes(id).await.unwrap()[0].node.state, State::Running);
+    let detailed = store.detailed_job(id).await.unwrap().unwrap();
+    assert_eq!(detailed.nodes[0].node.state, State::Running);
     assert_eq!(store.part_target(part).await.unwrap(), Some(target));
-    assert_eq!(store.job_tasks(id).await.unwrap(), tasks);
+    assert_eq!(detailed.tasks, tasks);
     let counts = NodeCounts { total: 1, ..NodeCounts::default() };
-    assert_eq!(store.job_counts(id).await.unwrap(), counts);
+    assert_eq!(detailed.counts, counts);
+    let (jobs, _) = store.jobs(&JobFilter::default(), 0, 9).await.unwrap();
+    assert_eq!((jobs[0].0.id, jobs[0].1), (id, counts));
 }
 
 async fn a_cancelled_job_ends_where_nobody_works_on_it(store: &Store) {
@@ -115,5 +118,5 @@ async fn jobs_that_ended_are_forgotten_in_time_and_unfinished_ones_bounded(store
     let filter = JobFilter { state: Some(State::Pending), clusters: None };
     let (page, total) = store.jobs(&filter, 0, 3).await.unwrap();
     assert_eq!((page.len(), total), (3, 200));
-    assert!(page[0].id > page[1].id, "the newest first");
+    assert!(page[0].0.id > page[1].0.id, "the newest first");
 }
