@@ -49,6 +49,7 @@ pub struct RawManager {
     pub advertise_addr: String,
     pub database: String,
     pub root_password_file: String,
+    pub join_token_file: String,
     #[serde(rename = "publicURL")]
     pub public_url: String,
     pub trusted_proxies: Vec<String>,
@@ -63,6 +64,7 @@ pub struct RawScheduler {
     #[serde(rename = "clusterID")]
     pub cluster_id: u64,
     pub manager_addrs: Vec<String>,
+    pub join_token_file: String,
     pub use_reports: bool,
 }
 
@@ -90,6 +92,7 @@ impl Default for RawManager {
             advertise_addr: String::new(),
             database: "sqlite:///var/lib/hawker/manager.db".to_owned(),
             root_password_file: String::new(),
+            join_token_file: String::new(),
             public_url: String::new(),
             trusted_proxies: Vec::new(),
             oidc: Vec::new(),
@@ -104,6 +107,7 @@ impl Default for RawScheduler {
             advertise_addr: String::new(),
             cluster_id: 1,
             manager_addrs: vec!["http://127.0.0.1:65003".to_owned()],
+            join_token_file: String::new(),
             use_reports: true,
         }
     }
@@ -171,12 +175,15 @@ fn manager(raw: RawManager, hostname: &str) -> Result<ManagerConfig, Problem> {
     };
     let wrong = |error: DatabaseError| ("manager.database", error.to_string());
     let database: Database = raw.database.parse().map_err(wrong)?;
-    let root_password_file =
-        (!raw.root_password_file.is_empty()).then(|| PathBuf::from(raw.root_password_file));
+    let (root_password_file, join_token_file) = (file(raw.root_password_file), file(raw.join_token_file));
     let web = web(&raw.public_url, &raw.trusted_proxies)?;
     let config = ManagerConfig::new(raw.rest, raw.grpc, database, root_password_file);
     let oidc = oidc(raw.oidc, web.public_url.as_ref())?;
-    Ok(ManagerConfig { advertise_addr, web, oidc, ..config })
+    Ok(ManagerConfig { advertise_addr, join_token_file, web, oidc, ..config })
+}
+
+fn file(name: String) -> Option<PathBuf> {
+    (!name.is_empty()).then(|| PathBuf::from(name))
 }
 
 fn oidc(raw: Vec<RawOidc>, public_url: Option<&Url>) -> Result<Vec<OidcConfig>, Problem> {
@@ -228,8 +235,9 @@ fn scheduler(raw: RawScheduler, hostname: &str) -> Result<SchedulerConfig, Probl
         let problem = format!("`{bad}` is not of the form http://host:port");
         return Err(("scheduler.managerAddrs", problem));
     }
-    let RawScheduler { grpc, cluster_id, manager_addrs, use_reports, .. } = raw;
-    Ok(SchedulerConfig { grpc, advertise_addr, cluster_id, manager_addrs, use_reports })
+    let RawScheduler { grpc, cluster_id, manager_addrs, use_reports, join_token_file, .. } = raw;
+    let join_token_file = file(join_token_file);
+    Ok(SchedulerConfig { grpc, advertise_addr, cluster_id, manager_addrs, join_token_file, use_reports })
 }
 
 /// What others reach a service at: as configured (`key`), else this machine's name and the port it listens on (`listen_key`).
@@ -286,6 +294,7 @@ mod tests {
         assert_eq!(config.manager.database, Database::Sqlite("/var/lib/hawker/manager.db".into()));
         assert_eq!(config.manager.advertise_addr, "box:65003");
         assert_eq!(config.manager.root_password_file, None);
+        assert_eq!((config.manager.join_token_file, config.scheduler.join_token_file), (None, None));
         assert_eq!(config.scheduler.grpc.to_string(), "0.0.0.0:8002");
         assert_eq!(config.scheduler.advertise_addr, "box:8002");
         assert_eq!(config.scheduler.cluster_id, 1);
@@ -337,14 +346,16 @@ mod tests {
     #[test]
     fn every_part_can_be_set_by_file_and_environment() {
         let config = read(
-            "manager: { database: \"sqlite:///data/m.db\", rootPasswordFile: /run/secret }\n\
-             scheduler: { advertiseAddr: \"[2001:db8::2]:8002\", clusterID: 7, useReports: false }\n\
+            "manager: { database: \"sqlite:///data/m.db\", rootPasswordFile: /run/secret, joinTokenFile: /run/join }\n\
+             scheduler: { joinTokenFile: /run/own, advertiseAddr: \"[2001:db8::2]:8002\", clusterID: 7, useReports: false }\n\
              telemetry: { logFormat: json }\n",
             &[("HAWKER_SCHEDULER_CLUSTER_ID", "9"), ("HAWKER_MANAGER_REST", "127.0.0.1:1234")],
         )
         .unwrap();
         assert_eq!(config.manager.database, Database::Sqlite("/data/m.db".into()));
         assert_eq!(config.manager.root_password_file.as_deref(), Some(Path::new("/run/secret")));
+        assert_eq!(config.manager.join_token_file.as_deref(), Some(Path::new("/run/join")));
+        assert_eq!(config.scheduler.join_token_file.as_deref(), Some(Path::new("/run/own")));
         assert_eq!(config.manager.rest.port(), 1234);
         assert_eq!(config.scheduler.advertise_addr, "[2001:db8::2]:8002");
         assert_eq!((config.scheduler.cluster_id, config.scheduler.use_reports), (9, false));

@@ -119,6 +119,10 @@ async fn run(config: Config, with_manager: bool, with_scheduler: bool) -> Result
     let mut registry = Registry::default();
     let mut scheduler_config = config.scheduler;
     let manager = if with_manager {
+        // In one process what the manager asks for is what its scheduler shows.
+        if config.manager.join_token_file.is_some() {
+            scheduler_config.join_token_file.clone_from(&config.manager.join_token_file);
+        }
         let manager = Manager::bind(config.manager).await?;
         manager.register_metrics(&mut registry);
         scheduler_config.manager_addrs = vec![manager.local_uri()];

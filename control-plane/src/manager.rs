@@ -11,6 +11,7 @@ mod account;
 mod bandwidth;
 mod clusters;
 mod console;
+mod gate;
 mod grpc;
 mod health;
 mod jobs;
@@ -37,6 +38,8 @@ pub use web::WebConfig;
 use bandwidth::Bandwidth;
 use clusters::Clusters;
 use directory::Directory;
+use gate::Gate;
+use hawker_api::join::JoinTokenError;
 use health::Health;
 use jobs::Jobs;
 use metrics::Metrics;
@@ -68,6 +71,8 @@ pub struct ManagerConfig {
     pub database: Database,
     /// Root's password at the first start; `None`: a random one is printed.
     pub root_password_file: Option<PathBuf>,
+    /// The join tokens that daemons and schedulers must show one of; `None`: whoever reaches the port may join.
+    pub join_token_file: Option<PathBuf>,
     pub web: WebConfig,
     /// OpenID providers that people may sign in with.
     pub oidc: Vec<OidcConfig>,
@@ -83,8 +88,18 @@ impl ManagerConfig {
     ) -> Self {
         let (advertise_addr, database) = (String::new(), database.into());
         let (web, liveness) = (WebConfig::default(), Liveness::default());
-        let oidc = Vec::new();
-        Self { rest, grpc, advertise_addr, database, root_password_file, web, oidc, liveness }
+        let (join_token_file, oidc) = (None, Vec::new());
+        Self {
+            rest,
+            grpc,
+            advertise_addr,
+            database,
+            root_password_file,
+            join_token_file,
+            web,
+            oidc,
+            liveness,
+        }
     }
 }
 
@@ -97,6 +112,8 @@ pub enum ManagerError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Oidc(#[from] ProviderError),
+    #[error(transparent)]
+    JoinToken(#[from] JoinTokenError),
     #[error(transparent)]
     FirstStart(#[from] sign_in::FirstStartError),
 }
@@ -139,6 +156,7 @@ struct Parts {
     store: Store,
     health: Health,
     peer_keys: PeerKeys,
+    gate: Gate,
     advertised: Arc<Advertised>,
     web: Arc<WebConfig>,
     oidc: Arc<Oidc>,
@@ -157,13 +175,14 @@ impl Manager {
     /// Opens the database (at the first start: makes the default cluster and user `root`) and serves both APIs.
     ///
     /// # Errors
-    /// An address cannot be listened on, the database cannot be used, or the password file is unusable.
+    /// An address cannot be listened on, the database cannot be used, or a file of secrets is unusable.
     pub async fn bind(config: ManagerConfig) -> Result<Self, ManagerError> {
         // Addresses first: a second manager on this machine must not touch the database.
         let rest = listen("REST", config.rest).await?;
         let grpc = listen("gRPC", config.grpc).await?;
         let (rest_addr, grpc_addr) = (address("REST", &rest)?, address("gRPC", &grpc)?);
         let advertised = Advertised::new(config.advertise_addr, rest_addr, grpc_addr);
+        let gate = Gate::open(config.join_token_file)?;
         let store = Store::open(&config.database).await?;
         sign_in::first_start(&store, config.root_password_file.as_deref()).await?;
 
@@ -171,7 +190,7 @@ impl Manager {
         let clusters = Clusters::new(store.clone(), Arc::clone(&directory));
         let stale_after = config.liveness.stale_after;
         let sharing = share(&store, &directory, &clusters, stale_after).await?;
-        let metrics = Metrics::new(Arc::clone(&directory));
+        let metrics = Metrics::new(Arc::clone(&directory), gate.refusals());
         let sign_in = Arc::new(SignIn::new(store.clone()));
         let secret = store.peer_secret().await?;
         let oidc = Oidc::new(config.oidc, secret)?;
@@ -191,6 +210,7 @@ impl Manager {
             store: kept,
             health: Health::default(),
             peer_keys,
+            gate,
             advertised: Arc::new(advertised),
             web: Arc::new(config.web),
             oidc: Arc::new(oidc),

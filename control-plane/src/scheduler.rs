@@ -32,6 +32,7 @@ use grpc::Service;
 use hawker_api::v1::scheduler_server::SchedulerServer;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -54,6 +55,8 @@ pub struct SchedulerConfig {
     pub cluster_id: u64,
     /// `http://host:port`; empty: registers nowhere.
     pub manager_addrs: Vec<String>,
+    /// The join tokens that managers are shown.
+    pub join_token_file: Option<PathBuf>,
     /// Whether parents are chosen by what the nodes measured.
     pub use_reports: bool,
 }

@@ -13,6 +13,8 @@ mod console;
 mod harness;
 #[path = "manager/jobs.rs"]
 mod jobs;
+#[path = "manager/join.rs"]
+mod join;
 #[path = "manager/keep_alive.rs"]
 mod keep_alive;
 #[path = "manager/oidc.rs"]

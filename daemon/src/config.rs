@@ -69,6 +69,8 @@ pub struct HostConfig {
 pub struct ManagerConfig {
     /// `http://host:port`; empty: no manager, the daemon works alone with its origin.
     pub addrs: Vec<String>,
+    /// The join tokens that managers are shown; `None`: none is.
+    pub join_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]

@@ -19,11 +19,12 @@ pub use placement::{Placed, PlacementSource};
 pub use report::Meter;
 
 use crate::accounting::Accounting;
-use crate::config::{ClusterConfig, Fallback, SeedPeerConfig};
+use crate::config::{ClusterConfig, Fallback, ManagerConfig, SeedPeerConfig};
 use crate::jobs::Jobs;
 use crate::peer::Pass;
 use crate::status::LinkReport;
 use crate::swarm::Swarm;
+use hawker_api::join::{Joining, MANAGER_KEY};
 use hawker_api::node_policy::NodePolicy;
 use hawker_api::policy::ShaperPolicy;
 use hawker_api::protocol::Protocol;
@@ -96,8 +97,7 @@ pub(crate) struct Links {
 
 /// What the links are made of.
 pub struct ControlParts {
-    /// `http://host:port`; empty: this node works alone.
-    pub manager_addrs: Vec<String>,
+    pub manager: ManagerConfig,
     pub cluster: ClusterConfig,
     pub seed_peer: SeedPeerConfig,
     pub node: Node,
@@ -131,7 +131,7 @@ impl Control {
     /// Starts both links.
     pub fn start(parts: ControlParts) -> Self {
         let ControlParts {
-            manager_addrs,
+            manager,
             cluster,
             seed_peer,
             node,
@@ -160,9 +160,10 @@ impl Control {
         }
         pass.set(last.as_ref().and_then(|placed| placed.peer_key.clone()));
         let (publish, placement) = watch::channel(last);
-        if !manager_addrs.is_empty() {
+        if !manager.addrs.is_empty() {
             let link = manager::Link {
-                addrs: manager_addrs,
+                addrs: manager.addrs,
+                joining: Joining::new(MANAGER_KEY, manager.join_token_file),
                 request,
                 file,
                 publish,

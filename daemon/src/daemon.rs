@@ -123,7 +123,7 @@ impl Daemon {
         let node = node(&config, host_id, peers.addr().port(), (info, shaper.info()))?;
         let jobs = Jobs::new(swarm.clone(), origin.clone(), announcer.clone());
         let control = Control::start(ControlParts {
-            manager_addrs: config.manager.addrs.clone(),
+            manager: config.manager.clone(),
             cluster: config.cluster.clone(),
             seed_peer: config.seed_peer.clone(),
             node: node.clone(),

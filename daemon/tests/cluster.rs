@@ -6,6 +6,8 @@
 mod files;
 #[path = "cluster/handover.rs"]
 mod handover;
+#[path = "cluster/join.rs"]
+mod join;
 #[path = "cluster/policy.rs"]
 mod policy;
 mod support;

@@ -41,7 +41,7 @@ fn every_key_is_understood() {
     let config = load(
         r#"
 host: { hostname: node-1, advertiseIP: 10.1.0.7, idc: cluster-2, location: "asia| cn |hangzhou" }
-manager: { addrs: ["http://manager:65003", "http://10.0.0.2:65003/"] }
+manager: { addrs: ["http://manager:65003", "http://10.0.0.2:65003/"], joinTokenFile: /etc/hawker/join }
 cluster: { id: 3, fallback: default }
 seedPeer: { enable: true, clusterID: 4 }
 mirror: { addr: "127.0.0.1:0", registries: ["https://ghcr.io"] }
@@ -60,6 +60,7 @@ verify: strict
     assert_eq!(config.host.advertise_ip, Some([10, 1, 0, 7].into()));
     assert_eq!(config.host.location, "asia|cn|hangzhou");
     assert_eq!(config.manager.addrs, ["http://manager:65003", "http://10.0.0.2:65003"]);
+    assert_eq!(config.manager.join_token_file, Some(PathBuf::from("/etc/hawker/join")));
     assert_eq!((config.cluster.id, config.cluster.fallback), (3, Fallback::Default));
     assert!(config.seed_peer.enable && config.seed_peer.cluster_id == 4);
     assert_eq!((config.peer.tls, config.engine), (PeerTls::Off, EngineChoice::IoUring));
@@ -119,6 +120,7 @@ fn refusals_name_file_key_and_problem() {
         ("host: { location: \"asia||x\" }", "host.location", "empty element"),
         ("host: { location: \"a|b|c|d|e|f|g|h|i\" }", "host.location", "9 elements"),
         ("manager: { addrs: [\"manager:65003\"] }", "manager.addrs[0]", "no scheme"),
+        ("manager: { joinTokenFile: join }", "manager.joinTokenFile", "no absolute path"),
         ("manager: { addrs: [\"http://m:1\", \"http://m:1/\"] }", "manager.addrs[1]", "twice"),
         ("cluster: { fallback: manager }", "cluster.fallback", "origin, default"),
         ("mirror: { addr: localhost }", "mirror.addr", "localhost"),

@@ -4,6 +4,7 @@
 //! [`pod`] and the end-to-end case that runs it.
 
 mod chart;
+mod join;
 mod kustomize;
 pub(crate) mod pod;
 pub(crate) mod tools;
@@ -18,13 +19,14 @@ use tools::Tools;
 
 type Case = (&'static str, fn(&Tools) -> Result<()>);
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     (
         "chart: lints, renders and is valid Kubernetes, with the seed document's values as they are",
         chart::is_valid,
     ),
     ("chart: the configurations it writes are taken by the programs", chart::configures),
     ("chart: how its daemons follow each other, and the account of their jobs", chart::upgrades),
+    ("chart: join tokens are shown by all, asked for where that is wanted, and brought along", join::tokens),
     ("chart: the notes name what was translated and what was ignored", chart::notices),
     ("chart: values that are wrong are named", chart::refuses),
     ("kustomize: the base is what the chart gives", kustomize::is_in_step),

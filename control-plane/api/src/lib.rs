@@ -1,9 +1,10 @@
 //! What daemon and control plane agree on: the protobuf services, the address of a task, what names an image, how a blob
-//! is cut into pieces, the versions that work together, the rules of the configuration files and of a cluster's policy, how traces leave a program and
+//! is cut into pieces, the versions that work together, the token that lets a program join, the rules of the configuration files and of a cluster's policy, how traces leave a program and
 //! what it says of itself. No product logic.
 
 pub mod config;
 pub mod image;
+pub mod join;
 pub mod name;
 pub mod node_policy;
 pub mod pieces;

@@ -1,7 +1,7 @@
 //! The gRPC service of `manager.proto`. Messages of the wire stop here.
 //!
 //! Invariants: a registration lives exactly as long as its stream and beats; no stream outlives the
-//! manager's shutdown; every message is bounded before it is decoded.
+//! manager's shutdown; every message is bounded before it is decoded; no call passes the [`Gate`](super::gate::Gate) by.
 
 mod jobs;
 mod keep_alive;
@@ -16,6 +16,7 @@ use hawker_api::v1::manager_server::{Manager, ManagerServer};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -35,21 +36,26 @@ pub(super) async fn serve(
     stale_after: Duration,
     cancel: CancellationToken,
 ) {
+    let gate = parts.gate.clone();
     let service = Service { parts, stale_after, cancel: cancel.clone() };
     let service = ManagerServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let served = Server::builder()
+    let server = Server::builder()
+        // Before every service there is, and whatever they will be asked.
+        .layer(InterceptorLayer::new(gate.clone()))
         .max_concurrent_streams(Some(MAX_STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(HTTP2_PING_EVERY))
         .http2_keepalive_timeout(Some(HTTP2_PING_TIMEOUT))
         .add_service(service)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
-            cancel.cancelled_owned(),
-        )
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "serving gRPC ended");
-    }
+            cancel.clone().cancelled_owned(),
+        );
+    let serving = async {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "serving gRPC ended");
+        }
+    };
+    tokio::join!(serving, gate.follow_file(cancel));
 }
 
 #[derive(Debug, Clone)]

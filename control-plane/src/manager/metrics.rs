@@ -3,6 +3,7 @@
 //! Invariant: label values come from fixed sets (kinds, routes, codes), never from a request.
 
 use super::directory::Directory;
+use super::gate::Refusals;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -21,6 +22,7 @@ const REQUEST_SECONDS: [f64; 9] = [0.001, 0.0025, 0.01, 0.025, 0.05, 0.1, 0.5, 2
 pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     took: Histogram,
+    refusals: Refusals,
     directory: Arc<Directory>,
 }
 
@@ -32,8 +34,8 @@ struct RequestLabels {
 }
 
 impl Metrics {
-    pub(super) fn new(directory: Arc<Directory>) -> Self {
-        Self { requests: Family::default(), took: Histogram::new(REQUEST_SECONDS), directory }
+    pub(super) fn new(directory: Arc<Directory>, refusals: Refusals) -> Self {
+        Self { requests: Family::default(), took: Histogram::new(REQUEST_SECONDS), refusals, directory }
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
@@ -41,6 +43,8 @@ impl Metrics {
         registry.register("hawker_manager_requests", help, self.requests.clone());
         let help = "Time to answer a request to the REST API";
         registry.register_with_unit("hawker_manager_request", help, Unit::Seconds, self.took.clone());
+        let help = "Calls of daemons and schedulers refused for their join token, by what was wrong with it";
+        registry.register("hawker_manager_join_refused", help, self.refusals.clone());
         registry.register_collector(Box::new(Registrations { directory: Arc::clone(&self.directory) }));
     }
 

@@ -8,6 +8,7 @@ use super::ledger::Cell;
 use super::messages::HostId;
 use super::wire;
 use crate::usage::Usage;
+use hawker_api::join::{JoinTokenError, Joining, SCHEDULER_KEY};
 use hawker_api::protocol::Protocol;
 use hawker_api::v1;
 use hawker_api::v1::keep_alive_request::Kind;
@@ -17,7 +18,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
 
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// Beats of a registration; the manager forgets one after three times this.
@@ -45,8 +47,12 @@ const QUEUE_MESSAGES: usize = MESSAGES_PER_TURN + 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+/// What goes to the manager, and what comes from it.
+type Stream = (mpsc::Sender<v1::KeepAliveRequest>, Streaming<v1::KeepAliveResponse>);
+
 pub(super) struct Registration {
     addrs: Vec<String>,
+    joining: Joining,
     message: v1::SchedulerRegistration,
     service: Service,
 }
@@ -66,7 +72,8 @@ impl Registration {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: Some(Protocol::spoken().into()),
         };
-        Self { addrs: config.manager_addrs.clone(), message, service }
+        let joining = Joining::new(SCHEDULER_KEY, config.join_token_file.clone());
+        Self { addrs: config.manager_addrs.clone(), joining, message, service }
     }
 
     pub(super) async fn run(self) {
@@ -91,14 +98,8 @@ impl Registration {
         let endpoint =
             Endpoint::from_shared(addr.to_owned()).map_err(unavailable)?.connect_timeout(CALL_LIMIT);
         let endpoint = endpoint.http2_keep_alive_interval(BEAT).keep_alive_timeout(BEAT);
-        let mut client = ManagerClient::new(endpoint.connect().await.map_err(unavailable)?);
-        let message = |kind| v1::KeepAliveRequest { kind: Some(kind) };
-        let (beats, outgoing) = mpsc::channel(QUEUE_MESSAGES);
-        // The channel is new and has room.
-        let _ = beats.try_send(message(Kind::Scheduler(self.message.clone())));
-        let opening = client.keep_alive(ReceiverStream::new(outgoing));
-        let opened = tokio::time::timeout(CALL_LIMIT, opening).await;
-        let mut answers = opened.map_err(|_| tonic::Status::deadline_exceeded("no answer"))??.into_inner();
+        let channel = endpoint.connect().await.map_err(unavailable)?;
+        let (beats, mut answers) = self.open(&channel).await?;
         *connected = true;
         tracing::info!(manager = addr, advertised = self.message.advertise_addr, "registered");
         self.service.rollouts_anew();
@@ -125,6 +126,29 @@ impl Registration {
                 }
             }
         }
+    }
+
+    /// Registers, with the first of the join tokens that is taken.
+    async fn open(&self, channel: &Channel) -> Result<Stream, tonic::Status> {
+        let unusable = |error: JoinTokenError| tonic::Status::failed_precondition(error.to_string());
+        let mut refusal = None;
+        for bearer in self.joining.bearers().map_err(unusable)? {
+            let mut client = ManagerClient::with_interceptor(channel.clone(), bearer);
+            let (beats, outgoing) = mpsc::channel(QUEUE_MESSAGES);
+            // The channel is new and has room.
+            let _ = beats.try_send(message(Kind::Scheduler(self.message.clone())));
+            let opening = client.keep_alive(ReceiverStream::new(outgoing));
+            let opened = tokio::time::timeout(CALL_LIMIT, opening).await;
+            match opened.map_err(|_| tonic::Status::deadline_exceeded("no answer"))? {
+                Ok(answers) => return Ok((beats, answers.into_inner())),
+                Err(status) if status.code() == Code::Unauthenticated => {
+                    let refused = self.joining.refused(&status);
+                    refusal = Some(tonic::Status::unauthenticated(refused.to_string()));
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| tonic::Status::internal("there is no join token to try")))
     }
 
     /// An order for a node. One that is not here says nothing, and the manager asks again.
@@ -197,6 +221,10 @@ impl Registration {
             place.send(report(v1::BandwidthReport { tasks, ..v1::BandwidthReport::default() }));
         }
     }
+}
+
+fn message(kind: Kind) -> v1::KeepAliveRequest {
+    v1::KeepAliveRequest { kind: Some(kind) }
 }
 
 fn report(report: v1::BandwidthReport) -> v1::KeepAliveRequest {

@@ -37,6 +37,15 @@ impl Fixture {
         Self::signed_in(manager, dir).await
     }
 
+    /// A manager that asks for a join token.
+    pub(crate) async fn start_asking(tokens: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), dir.path().join("db/manager.db").into());
+        let manager =
+            Manager::bind(ManagerConfig { join_token_file: Some(tokens.to_owned()), ..config }).await;
+        Self::signed_in(manager.unwrap(), dir).await
+    }
+
     /// One of several managers on a database.
     pub(crate) async fn start_on(database: &Database, liveness: Liveness) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -183,11 +192,14 @@ async fn bind(dir: &Path, liveness: Liveness) -> Manager {
 }
 
 async fn bind_on(dir: &Path, database: Database, liveness: Liveness) -> Manager {
+    Manager::bind(ManagerConfig { liveness, ..config(dir, database) }).await.unwrap()
+}
+
+pub(crate) fn config(dir: &Path, database: Database) -> ManagerConfig {
     let password = dir.join("password");
     std::fs::write(&password, format!("  {PASSWORD}\n")).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = ManagerConfig::new(any, any, database, Some(password));
-    Manager::bind(ManagerConfig { liveness, ..config }).await.unwrap()
+    ManagerConfig::new(any, any, database, Some(password))
 }
 
 /// A keep-alive stream.

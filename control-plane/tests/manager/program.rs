@@ -106,3 +106,22 @@ fn an_address_in_use_is_named() {
     assert!(!dir.path().join("db").exists(), "the database was not touched");
     drop(held);
 }
+
+#[test]
+fn standalones_scheduler_shows_its_managers_join_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, tokens) = (write_config(dir.path(), ""), dir.path().join("join"));
+    std::fs::write(&tokens, "0123456789abcdef\n").unwrap();
+    let mut command = program("standalone", &config);
+    command.env("HAWKER_MANAGER_JOIN_TOKEN_FILE", &tokens).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut log, mut read) = (BufReader::new(child.stderr.take().unwrap()), String::new());
+    while !read.contains("\"registered\"") {
+        assert_ne!(log.read_line(&mut read).unwrap(), 0, "it ended:\n{read}");
+        assert!(!read.contains("not registered"), "{read}");
+    }
+    terminate(&child);
+    log.read_to_string(&mut read).unwrap();
+    assert!(child.wait().unwrap().success(), "{read}");
+    assert!(!read.contains("0123456789abcdef") && !read.contains("may join"), "{read}");
+}

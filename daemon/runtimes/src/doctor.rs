@@ -29,6 +29,8 @@ use web::{Ureq, Web};
 
 /// Clocks of `/proc` and of file systems differ by less.
 const CLOCK_GRAIN: Duration = Duration::from_millis(100);
+/// In what a daemon says of a manager that refuses it.
+const JOIN_TOKEN_KEY: &str = "manager.joinTokenFile";
 /// Processes looked for: the runtimes' and the daemon's own.
 const NAMES: [&str; 4] = ["containerd", "crio", "dockerd", "hawkerd"];
 
@@ -230,6 +232,10 @@ fn daemon(context: &mut Context<'_>, status: Result<&canary::Status, &String>) {
         Ok(status) => {
             if let Some(error) = status.store_error() {
                 context.add(&c::STORE_ERROR, format!("/status: store: {error}"));
+            }
+            // The program's words for it name the key.
+            if let Some(error) = status.manager_error().filter(|error| error.contains(JOIN_TOKEN_KEY)) {
+                context.add(&c::JOIN_REFUSED, format!("/status: manager: {error}"));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{
     HostConfig, LogFormat, ManagerConfig, MetricsConfig, MirrorConfig, PeerAuth, PeerConfig, PeerTls,
     SeedPeerConfig, SendMode, StorageConfig, TelemetryConfig, Verify, files, registry, shaper,
 };
+use hawker_api::join::MANAGER_KEY;
 use hawker_api::policy::PolicyError;
 use hawker_api::trace::TraceConfig;
 use std::net::{IpAddr, SocketAddr};
@@ -179,7 +180,16 @@ fn manager(raw: &RawManager) -> Checked<ManagerConfig> {
         }
         addrs.push(addr);
     }
-    Ok(ManagerConfig { addrs })
+    Ok(ManagerConfig { addrs, join_token_file: join_token_file(&raw.join_token_file)? })
+}
+
+/// Not whether it is there: without its manager a daemon starts, too.
+fn join_token_file(file: &str) -> Checked<Option<PathBuf>> {
+    match file {
+        "" => Ok(None),
+        _ if file.starts_with('/') => Ok(Some(PathBuf::from(file))),
+        _ => Err(Problem::new(MANAGER_KEY, format!("`{file}` is no absolute path"))),
+    }
 }
 
 fn cluster(raw: &RawCluster) -> Checked<ClusterConfig> {

@@ -49,7 +49,7 @@ section!(RawHost {
     location: String = String::new(),
 });
 
-section!(RawManager { addrs: Vec<String> = Vec::new(), });
+section!(RawManager { addrs: Vec<String> = Vec::new(), join_token_file: String = String::new() });
 
 section!(RawCluster { id: u64 = 0, fallback: String = "origin".to_owned() });
 

@@ -7,6 +7,7 @@ use super::{Follower, Links};
 use crate::accounting::Accounting;
 use crate::peer::Pass;
 use hawker_abi::Class;
+use hawker_api::join::{Bearer, JoinRefused, JoinTokenError, Joining};
 use hawker_api::protocol::{Protocol, TooFarApart};
 use hawker_api::v1;
 use hawker_api::v1::manager_client::ManagerClient;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 /// Time to connect, and for an answer.
@@ -25,8 +28,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// Links that are silent are checked this often.
 const PROBE: Duration = Duration::from_secs(10);
 
+/// Shows the join token with every call.
+type Client = ManagerClient<InterceptedService<Channel, Bearer>>;
+
 pub(super) struct Link {
     pub(super) addrs: Vec<String>,
+    pub(super) joining: Joining,
     pub(super) request: v1::PlaceRequest,
     pub(super) file: PlacementFile,
     pub(super) publish: watch::Sender<Option<Placed>>,
@@ -42,6 +49,10 @@ enum LinkError {
     Transport(#[from] tonic::transport::Error),
     #[error("{code:?}: {message}", code = .0.code(), message = .0.message())]
     Status(#[from] tonic::Status),
+    #[error(transparent)]
+    JoinToken(#[from] JoinTokenError),
+    #[error(transparent)]
+    Refused(#[from] JoinRefused),
     #[error(transparent)]
     Version(#[from] TooFarApart),
     #[error("no answer in {} s", CALL_LIMIT.as_secs())]
@@ -79,10 +90,8 @@ impl Link {
         self.accounting.expect_host(addr, Class::Control).await;
         let endpoint = Endpoint::from_shared(addr.to_owned())?.connect_timeout(CALL_LIMIT);
         let endpoint = endpoint.http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE);
-        let mut client = ManagerClient::new(endpoint.connect().await?);
-        let placing = client.place(self.request.clone());
-        let placed = tokio::time::timeout(CALL_LIMIT, placing).await.map_err(|_| LinkError::TimedOut)??;
-        let placed = placed.into_inner();
+        let channel = endpoint.connect().await?;
+        let (mut client, placed) = self.register(&channel).await?;
         Protocol::spoken().works_with(Protocol::announced(placed.protocol), "manager")?;
         self.place(placed);
         {
@@ -92,7 +101,25 @@ impl Link {
         self.beat(&mut client).await
     }
 
-    async fn beat(&self, client: &mut ManagerClient<Channel>) -> Result<(), LinkError> {
+    /// Asks for the placement, with the first of the join tokens that is taken.
+    async fn register(&self, channel: &Channel) -> Result<(Client, v1::Placement), LinkError> {
+        let mut refusal = LinkError::Ended;
+        // As the file is now: a new token needs no restart.
+        for bearer in self.joining.bearers()? {
+            let mut client = ManagerClient::with_interceptor(channel.clone(), bearer);
+            let placing = client.place(self.request.clone());
+            match tokio::time::timeout(CALL_LIMIT, placing).await.map_err(|_| LinkError::TimedOut)? {
+                Ok(placed) => return Ok((client, placed.into_inner())),
+                Err(status) if status.code() == Code::Unauthenticated => {
+                    refusal = self.joining.refused(&status).into();
+                }
+                Err(status) => return Err(status.into()),
+            }
+        }
+        Err(refusal)
+    }
+
+    async fn beat(&self, client: &mut Client) -> Result<(), LinkError> {
         use v1::keep_alive_request::Kind;
         let message = |kind| v1::KeepAliveRequest { kind: Some(kind) };
         let (beats, outgoing) = mpsc::channel(2);

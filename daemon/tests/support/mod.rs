@@ -81,6 +81,7 @@ impl Cluster {
         let (mirror, status) = (free_port(), free_port());
         let mut config = config(dir.path(), seed, mirror, status, self.manager.addr, self.origin.addr);
         config.shaper.download_limit = self.download_limit;
+        config.manager.join_token_file = self.manager.asks().then(|| dir.path().join("join"));
         config.mirror.registries[0].policy.propagate_trace = self.propagate_trace;
         let daemon = Daemon::bind(config).await.unwrap();
         Node { dir, mirror, status, daemon }
@@ -146,6 +147,16 @@ impl Cluster {
     /// Nodes that start from now on tell the origin which trace a request belongs to.
     pub(crate) fn propagate_traces(&mut self) {
         self.propagate_trace = true;
+    }
+
+    /// The manager asks for this join token from now on.
+    pub(crate) fn ask_for(&self, token: &str) {
+        self.manager.ask_for(token);
+    }
+
+    /// What stands in the node's file of join tokens, which it knows of if it started after the manager asked for one.
+    pub(crate) fn write_join_tokens(&self, node: usize, text: &str) {
+        std::fs::write(self.nodes[node].dir.path().join("join"), text).unwrap();
     }
 
     /// `traceparent`s that the origin has seen.
@@ -284,6 +295,7 @@ async fn scheduler(grpc: SocketAddr) -> Scheduler {
         advertise_addr: String::new(),
         cluster_id: 1,
         manager_addrs: Vec::new(),
+        join_token_file: None,
         use_reports: true,
     };
     // A port that was just closed may take a moment.

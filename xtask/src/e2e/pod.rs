@@ -47,8 +47,9 @@ pub(super) fn next_nodes_daemon(lab: &mut Lab) -> Result<()> {
         pod_dir: data_dir(NODE).join("pod"),
         rootfs: data_dir(NODE).join("rootfs"),
     };
-    let config_maps = manifests.iter().filter(|object| object["kind"] == "ConfigMap").collect();
-    let pod = Pod { spec: &daemon_set["spec"]["template"]["spec"], config_maps, host };
+    let files = |object: &&Value| object["kind"] == "ConfigMap" || object["kind"] == "Secret";
+    let files = manifests.iter().filter(files).collect();
+    let pod = Pod { spec: &daemon_set["spec"]["template"]["spec"], files, host };
     let running = Running::start(lab, &pod, &own)?;
     running.shows_least_privilege()?;
     serves(lab, &pod.host.root)?;

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const A: &str = "charts-config-cluster-a.yaml";
-const B: &str = "charts-config-cluster-b.yaml";
+pub(super) const A: &str = "charts-config-cluster-a.yaml";
+pub(super) const B: &str = "charts-config-cluster-b.yaml";
 /// The seed document's files are used byte for byte.
 const SEED: [(&str, &str); 2] = [
     (A, "2ad2f29a5269dd31c7f500622f70cec5cf437e520225513f78608b78a86dd050"),
@@ -34,7 +34,7 @@ const ALL: [&str; 10] = [
 ];
 
 /// A release of the seed document: its namespace, and its manifests.
-fn release(tools: &Tools, values: &str) -> Result<String> {
+pub(super) fn release(tools: &Tools, values: &str) -> Result<String> {
     let namespace = if values == A { "cluster-a" } else { "cluster-b" };
     tools.template("dragonfly", namespace, &["--values", &seed(values)?.display().to_string()])
 }
@@ -103,7 +103,7 @@ fn least_privilege(objects: &[Value]) -> Result<()> {
 }
 
 /// The text of a file in a ConfigMap.
-fn configuration(objects: &[Value], component: &str, file: &str) -> Result<String> {
+pub(super) fn configuration(objects: &[Value], component: &str, file: &str) -> Result<String> {
     let map = object(objects, "ConfigMap", &format!("dragonfly-{component}"))?;
     let text = map["data"][file].as_str().with_context(|| format!("no {file} for {component}"))?;
     Ok(text.to_owned())
@@ -169,7 +169,7 @@ pub(super) fn configures(tools: &Tools) -> Result<()> {
 }
 
 /// The program says that the configuration is right; and with a key that does not exist, that it is not.
-fn taken(objects: &[Value], component: &str) -> Result<()> {
+pub(super) fn taken(objects: &[Value], component: &str) -> Result<()> {
     let (program, file, role) = match component {
         "manager" | "scheduler" => ("hawker-control", "control.yaml", Some(component)),
         _ => ("hawkerd", "daemon.yaml", None),
@@ -238,9 +238,17 @@ pub(super) fn notices(tools: &Tools) -> Result<()> {
         ensure!(said.contains(expected), "the notes lack `{expected}`:\n{said}");
     }
     ensure!(
-        notes(&[&a])?.contains("dfdaemon.config.pprofPort: no meaning here, ignored"),
-        "pprofPort is not named"
+        said.contains("No join token is shown to the manager at")
+            && said.contains("joinToken.existingSecret"),
+        "the notes do not say how a token is brought:\n{said}"
     );
+    let of_a = notes(&[&a])?;
+    ensure!(
+        of_a.contains("may join as a node")
+            && of_a.contains("get secret dragonfly-join-token -o jsonpath='{.data.token}'"),
+        "the notes do not say who may join:\n{of_a}"
+    );
+    ensure!(of_a.contains("dfdaemon.config.pprofPort: no meaning here, ignored"), "pprofPort is not named");
     ensure!(!notes(&[])?.contains("Of the values given"), "the default values give notices");
     Ok(())
 }
@@ -253,6 +261,9 @@ pub(super) fn refuses(tools: &Tools) -> Result<()> {
         ("security.capabilities={SYS_ADMIN}", "/security/capabilities/0"),
         ("containerRuntime.containerd.registries={ghcr.io}", "/containerRuntime/containerd/registries/0"),
         ("scheduler.config.manager.addr=manager", "/scheduler/config/manager/addr"),
+        ("joinToken.value=short", "/joinToken/value"),
+        ("joinToken.enable=false,joinToken.require=true", "joinToken.require needs joinToken.enable"),
+        ("joinToken.value=0123456789abcdef,joinToken.existingSecret=x", "existingSecret or value, not both"),
         ("scheduler.config.manager.schedulerClusterID=0", "/scheduler/config/manager/schedulerClusterID"),
     ];
     for (set, expected) in cases {

@@ -12,6 +12,10 @@ const HEAD: &str = "# Written by `cargo xtask kustomize` from deploy/charts/hawk
 /// Labels that speak of helm.
 const OF_HELM: [&str; 2] = ["app.kubernetes.io/managed-by:", "helm.sh/chart:"];
 
+/// What is made by hand, once.
+const SECRETS: [(&str, &str); 2] =
+    [("manager.rootPassword", "hawker-manager-root"), ("joinToken", "hawker-join-token")];
+
 fn dir() -> Result<PathBuf> {
     Ok(workspace::root()?.join("deploy/kustomize/base"))
 }
@@ -24,8 +28,9 @@ pub(super) fn write(tools: &Tools) -> Result<()> {
 }
 
 fn rendered(tools: &Tools) -> Result<String> {
-    // A base can hold no random password: the kustomization says where it comes from.
-    let set = ["--set", "manager.rootPassword.existingSecret=hawker-manager-root"];
+    // A base can hold nothing random: the kustomization says where password and token come from.
+    let set = SECRETS.map(|(value, secret)| format!("{value}.existingSecret={secret}"));
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set.as_str()]).collect();
     let text = tools.template("hawker", "hawker-system", &set)?;
     let lines = text.lines().filter(|line| !OF_HELM.iter().any(|label| line.trim_start().starts_with(label)));
     Ok(format!("{HEAD}{}", lines.map(|line| format!("{line}\n")).collect::<String>()))
@@ -40,9 +45,9 @@ pub(super) fn is_in_step(tools: &Tools) -> Result<()> {
     let built = tools.kustomize(&dir()?)?;
     let count = tools.validate(&built)?;
     println!("    kustomize build: {count} objects, valid");
-    let secret = built.contains("secretName: hawker-manager-root");
+    let named = SECRETS.iter().all(|(_, secret)| built.contains(&format!("secretName: {secret}")));
     ensure!(
-        secret && built.contains("namespace: hawker-system"),
+        named && !built.contains("kind: Secret") && built.contains("namespace: hawker-system"),
         "the base built is not as expected:\n{built}"
     );
     Ok(())

@@ -5,8 +5,11 @@
 //! an error, never left out.
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the node adds.
@@ -17,7 +20,7 @@ pub(crate) struct Host<'n> {
     pub(crate) network: PathBuf,
     /// What is `/` of the node for `hostPath`.
     pub(crate) root: PathBuf,
-    /// Where the kubelet keeps what it makes for the pod: files of ConfigMaps, empty directories.
+    /// Where the kubelet keeps what it makes for the pod: files of ConfigMaps and Secrets, empty directories.
     pub(crate) pod_dir: PathBuf,
     /// Where the image's root is mounted.
     pub(crate) rootfs: PathBuf,
@@ -26,7 +29,8 @@ pub(crate) struct Host<'n> {
 /// A pod to be started.
 pub(crate) struct Pod<'p> {
     pub(crate) spec: &'p Value,
-    pub(crate) config_maps: Vec<&'p Value>,
+    /// ConfigMaps and Secrets.
+    pub(crate) files: Vec<&'p Value>,
     pub(crate) host: Host<'p>,
 }
 
@@ -147,16 +151,38 @@ impl Pod<'_> {
         }
         make(&dir)?;
         if let Some(map) = volume["configMap"]["name"].as_str() {
-            let found = self.config_maps.iter().find(|object| object["metadata"]["name"] == map);
-            let data = found.and_then(|object| object["data"].as_object());
-            for (file, text) in data.with_context(|| format!("no ConfigMap {map}"))? {
+            for (file, text) in self.data("ConfigMap", map)? {
                 fs::write(dir.join(file), text.as_str().unwrap_or_default())
                     .context("write a ConfigMap's file")?;
             }
+        } else if let Some(secret) = volume["secret"]["secretName"].as_str() {
+            self.write_secret(&dir, secret, &volume["secret"])?;
         } else {
             ensure!(volume["emptyDir"].is_object(), "{name}: a volume of a kind that is not known: {volume}");
         }
         Ok(dir)
+    }
+
+    fn data(&self, kind: &str, name: &str) -> Result<&Map<String, Value>> {
+        let named = |object: &&&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+        let found = self.files.iter().find(named).and_then(|object| object["data"].as_object());
+        found.with_context(|| format!("no {kind} {name}"))
+    }
+
+    /// The items that the volume names, root's own as the kubelet writes them where a pod has no group.
+    fn write_secret(&self, dir: &Path, name: &str, volume: &Value) -> Result<()> {
+        let data = self.data("Secret", name)?;
+        let mode = volume["defaultMode"].as_u64().and_then(|mode| u32::try_from(mode).ok());
+        for item in volume["items"].as_array().context("a Secret's volume without items")? {
+            let (key, path) =
+                (item["key"].as_str().context("no key")?, item["path"].as_str().context("no path")?);
+            let text =
+                data.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in {name}"))?;
+            let file = dir.join(path);
+            fs::write(&file, STANDARD.decode(text)?).context("write a Secret's file")?;
+            fs::set_permissions(&file, Permissions::from_mode(mode.unwrap_or(0o644)))?;
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +225,7 @@ mod tests {
             pod_dir: dir.join("pod"),
             rootfs: dir.join("rootfs"),
         };
-        Pod { spec: &pod, config_maps: Vec::new(), host }.runtime_spec(&base(), &pod["containers"][0])
+        Pod { spec: &pod, files: Vec::new(), host }.runtime_spec(&base(), &pod["containers"][0])
     }
 
     #[test]

@@ -11,11 +11,14 @@ use crate::placement::RawScopes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use hawker_api::join::MANAGER_KEY;
 use serde::Serialize;
 
 /// What nodes pull from through Hawker; people add theirs.
 const FIRST_REGISTRY: &str = "https://ghcr.io";
 const REPLICAS: u32 = 1;
+/// The Secret with the join token, as it is to be made beside the cluster's own; never what is in it.
+const JOIN_SECRET: &str = "hawker-join-token";
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +29,8 @@ struct Values<'a> {
     dfdaemon: Daemon<'a>,
     manager: Enable,
     external_manager: ExternalManager<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    join_token: Option<JoinToken>,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,16 +130,31 @@ struct ExternalManager<'a> {
     grpc_port: u16,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinToken {
+    existing_secret: &'static str,
+}
+
 /// The Helm values that join this cluster, to be given to `helm install -f`.
 #[utoipa::path(get, path = "/api/v1/clusters/{id}/values", params(("id" = u64, Path)),
     responses((status = 200, body = String, content_type = "application/yaml")))]
 pub(super) async fn show(State(parts): State<Parts>, Id(id): Id) -> Result<Response, Problem> {
     let cluster = parts.directory.cluster(id).ok_or(EditError::Unknown { id })?;
     let scopes = cluster.spec.scopes.to_raw();
-    let values = serde_yaml_ng::to_string(&Values::of(&cluster, &scopes, &parts.advertised));
+    let mut values = Values::of(&cluster, &scopes, &parts.advertised);
+    let mut bring = String::new();
+    if parts.gate.asks() {
+        values.join_token = Some(JoinToken { existing_secret: JOIN_SECRET });
+        bring = format!(
+            "# This manager asks for a join token: first bring it, from the file that its {MANAGER_KEY} names, to the namespace of the release:\n\
+             #   kubectl --namespace NAMESPACE create secret generic {JOIN_SECRET} --from-file=token=FILE\n"
+        );
+    }
+    let values = serde_yaml_ng::to_string(&values);
     let values = values.map_err(|error| Problem::internal(&error))?;
     let text = format!(
-        "# Joins cluster {id}: helm install -f FILE. Add the registries your nodes pull from.\n{values}"
+        "# Joins cluster {id}: helm install -f FILE. Add the registries your nodes pull from.\n{bring}{values}"
     );
     let headers = [
         (header::CONTENT_TYPE, "application/yaml".to_owned()),
@@ -182,6 +202,7 @@ impl<'a> Values<'a> {
                 rest_port: manager.rest_port,
                 grpc_port: port.parse().unwrap_or_default(),
             },
+            join_token: None,
         }
     }
 }

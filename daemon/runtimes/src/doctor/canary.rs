@@ -39,6 +39,11 @@ impl Status {
         self.0["store"]["error"].as_str()
     }
 
+    /// Why there is no manager.
+    pub(super) fn manager_error(&self) -> Option<&str> {
+        self.0["manager"]["error"].as_str()
+    }
+
     /// Bytes given to runtimes, by source.
     fn delivered(&self) -> Vec<(String, u64)> {
         let sources = self.0["delivered"].as_object().into_iter().flatten();

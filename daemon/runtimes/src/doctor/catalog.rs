@@ -51,6 +51,9 @@ checks! {
     STORE_ERROR = "store-error", Warning:
         "The daemon cannot store what it fetches; bytes stream through it and are not shared."
         => "Make room in, or repair, the directory `storage.dir`.";
+    JOIN_REFUSED = "join-refused", Warning:
+        "The manager does not let this daemon join, so it goes by its last known placement and hears of nothing new."
+        => "Put the manager's join token into the file that `manager.joinTokenFile` names; the next attempt reads it, within seconds.";
     NO_RUNTIME = "no-runtime", Fault:
         "No container runtime was found."
         => "Name it with `--runtime`, or the root directory of the node with `--root`.";

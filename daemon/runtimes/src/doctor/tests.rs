@@ -388,6 +388,11 @@ fn the_mirrors_own_reasons() {
     assert_eq!(found(good().on(STATUS, 200, &[], "{}")), [""; 0]);
     assert_eq!(found(good()), ["status-silent"]);
     assert_eq!(found(good().on(STATUS, 200, &[], "{\"store\": {\"error\": \"full\"}}")), ["store-error"]);
+    let manager =
+        |error: &str| good().on(STATUS, 200, &[], &format!("{{\"manager\": {{\"error\": \"{error}\"}}}}"));
+    let asked = "the manager refuses this program: this manager asks for a join token: manager.joinTokenFile";
+    assert_eq!(found(manager(asked)), ["join-refused"]);
+    assert_eq!(found(manager("transport error")), [""; 0]);
     assert_eq!(
         found(Scripted::default().on(health, 404, &[], "nginx").on(STATUS, 200, &[], "{}")),
         ["mirror-stranger"]

@@ -69,7 +69,9 @@ verbose console pprofPort auth cache objectStorage security jaeger network job l
 -}}
 {{- with include "hawker.otlpEndpoint" .root -}}{{- $_ := set $base "telemetry" (dict "otlpEndpoint" .) -}}{{- end -}}
 {{- $config := mergeOverwrite $base $own -}}
-{{- $_ := set $config "manager" (dict "addrs" (include "hawker.daemonManagerAddrs" . | fromJsonArray)) -}}
+{{- $manager := dict "addrs" (include "hawker.daemonManagerAddrs" . | fromJsonArray) -}}
+{{- with dig "manager" "joinTokenFile" (include "hawker.joinFile" .root) $given -}}{{- $_ := set $manager "joinTokenFile" . -}}{{- end -}}
+{{- $_ := set $config "manager" $manager -}}
 {{- toYaml $config -}}
 {{- end -}}
 
@@ -88,6 +90,7 @@ verbose console pprofPort auth cache objectStorage security jaeger network job l
 {{- $own := include "hawker.controlOwn" (dict "root" . "key" "manager") | fromYaml -}}
 {{- $base := dict "rest" "0.0.0.0:8080" "grpc" "0.0.0.0:65003" "rootPasswordFile" "/etc/hawker-root/password" "advertiseAddr" (include "hawker.managerAddr" .) -}}
 {{- if not .Values.manager.database.existingSecret -}}{{- $_ := set $base "database" "sqlite:///var/lib/hawker/manager.db" -}}{{- end -}}
+{{- if .Values.joinToken.require -}}{{- $_ := set $base "joinTokenFile" (include "hawker.joinFile" .) -}}{{- end -}}
 {{- toYaml (dict "manager" (mergeOverwrite $base $own) "metrics" (dict "addr" "0.0.0.0:8000")) -}}
 {{- end -}}
 
@@ -101,5 +104,6 @@ verbose console pprofPort auth cache objectStorage security jaeger network job l
   "clusterID" (dig "schedulerClusterID" 1 $given | int64)
   "managerAddrs" (list (printf "http://%s" $addr))
 -}}
+{{- with include "hawker.joinFile" . -}}{{- $_ := set $base "joinTokenFile" . -}}{{- end -}}
 {{- toYaml (dict "scheduler" (mergeOverwrite $base $own) "metrics" (dict "addr" "0.0.0.0:8000")) -}}
 {{- end -}}

@@ -93,6 +93,9 @@ seccompProfile: { type: RuntimeDefault }
     {{- if $own.jobAccount.existingSecret }}
     - { name: account, mountPath: /etc/hawker-account, readOnly: true }
     {{- end }}
+    {{- with include "hawker.joinMount" .root }}
+    {{- . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 
 {{- /* The account of preheat jobs; the argument is the secret's name. */}}
