@@ -120,7 +120,7 @@ impl Gate {
         let tokens = RwLock::new(Tokens { hashes: hashes(&file.read()?), read_at });
         let asks = Asks { file, tokens, refused: Mutex::default() };
         for refusal in [Refusal::Missing, Refusal::Unknown] {
-            refusals.get_or_create(&refusal.labels());
+            drop(refusals.get_or_create(&refusal.labels()));
         }
         Ok(Self { asks: Some(Arc::new(asks)), refusals })
     }
