@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the tests call, and what the kernel calls (`modprobe`).
-const TOOLS: [&str; 19] = [
+const TOOLS: [&str; 20] = [
     "sh", "env", "chown", "find", "cat", "grep", "awk", "ip", "tc", "nsenter", "unshare", "setpriv",
-    "bpftool", "modprobe", "mount", "umount", "dmesg", "sleep", "iperf3",
+    "bpftool", "modprobe", "mount", "umount", "dmesg", "sleep", "iperf3", "mke2fs",
 ];
-/// Parts of the kernel's modules that are taken: the network without drivers, veth, the disk.
+/// Parts of the kernel's modules that are taken: the network without drivers, veth, the disk and how it is set.
 const MODULES: [&str; 7] = [
     "kernel/net",
     "kernel/lib",
     "kernel/crypto",
     "kernel/arch/x86/crypto",
-    "kernel/drivers/virtio",
     "kernel/drivers/block",
+    "kernel/fs/configfs",
     "kernel/drivers/net/",
 ];
 const INIT: &str = "#!/bin/sh\nexec /bin/xtask vm-init\n";
