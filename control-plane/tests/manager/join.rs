@@ -237,7 +237,7 @@ async fn a_daemon_that_was_let_in_stays_when_its_token_goes() {
     let channel = tonic::transport::Endpoint::from_shared(fixture.manager.local_uri()).unwrap();
     let mut client = ManagerClient::with_interceptor(channel.connect().await.unwrap(), shown);
     let first =
-        v1::KeepAliveRequest { kind: Some(v1::keep_alive_request::Kind::Peer(peer("a", "10.2.0.7"))) };
+        v1::KeepAliveRequest { kind: Some(v1::keep_alive_request::Kind::Peer(peer("stays", "10.2.0.7"))) };
     let beats = futures::StreamExt::chain(futures::stream::iter([first]), futures::stream::pending());
     let mut answers = client.keep_alive(beats).await.unwrap().into_inner();
     answers.message().await.unwrap().unwrap();

@@ -207,9 +207,8 @@ impl State {
             let quick = state.took.unwrap_or(STALE_CLAIM);
             // Its other connection gets no more of it than this one would.
             let in_vain = self.claims.get(piece).is_some_and(|claim| claim.is_in_vain(&state.given));
-            open && !in_vain
-                && !self.is_claimed(piece, now, quick)
-                && !(state.parent.reserve && self.others_may_give(piece))
+            let spared = state.parent.reserve && self.others_may_give(piece);
+            open && !in_vain && !spared && !self.is_claimed(piece, now, quick)
         };
         let readers: Vec<u32> = self.readers.values().copied().collect();
         let view = View { parent: &state.has, others: &others, is_open: &is_open, readers: &readers };

@@ -42,7 +42,8 @@ async fn zero_copy_that_brings_nothing_turns_itself_off() {
         connection.fetch(&task(), 0..60 * MIB, &mut sink).await.unwrap();
         assert!(sink.0 == content(0..60 * MIB));
     }
-    let off = timeout(LIMIT, info.wait_for(|info| info.reason.contains("zc is off"))).await.unwrap().unwrap();
+    let off = timeout(LIMIT, info.wait_for(|info| info.reason.contains("zc is off"))).await;
+    let off = off.unwrap_or_else(|_| panic!("{:?}", engine.info().borrow())).unwrap();
     let why = ["the kernel copied 8 of", "the kernel refuses SEND_ZC"];
     assert!(why.iter().any(|why| off.reason.contains(why)), "{}", off.reason);
     assert_eq!(off.name, "io_uring");
