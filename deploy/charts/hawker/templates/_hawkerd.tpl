@@ -103,6 +103,6 @@ seccompProfile: { type: RuntimeDefault }
 - name: account
   secret:
     secretName: {{ . }}
-    defaultMode: 0400
+    defaultMode: 256 # 0400
     items: [{ key: .dockerconfigjson, path: config.json }]
 {{- end -}}

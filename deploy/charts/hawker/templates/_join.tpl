@@ -31,7 +31,7 @@
 - name: join-token
   secret:
     secretName: {{ . }}
-    defaultMode: 0440
+    defaultMode: 288 # 0440
     items: [{ key: {{ $.Values.joinToken.secretKey }}, path: token }]
 {{- end -}}
 {{- end -}}
