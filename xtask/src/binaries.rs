@@ -12,11 +12,29 @@ pub(crate) struct Binaries {
     pub(crate) tool: PathBuf,
 }
 
-/// Builds them with `--release`, showing cargo's own progress.
+/// What a user gets.
+const PACKAGES: [&str; 3] = ["hawker-daemon", "hawker-control", "hawker-cli"];
+/// What measures and loads them.
+const BENCH: &str = "hawker-bench";
+
+/// Builds them with `--release`, showing cargo's own progress, and what measures them: always all together, since cargo
+/// unites the features of what it builds at once, and would build most crates again for another choice.
 pub(crate) fn build() -> Result<Binaries> {
+    with(&[BENCH])
+}
+
+/// Only what a user gets: the shorter way for one who comes for the first time.
+pub(crate) fn build_alone() -> Result<Binaries> {
+    with(&[])
+}
+
+fn with(more: &[&str]) -> Result<Binaries> {
     interrupt::check()?;
     let mut cargo = workspace::cargo()?;
-    cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-control", "-p", "hawker-cli"]);
+    cargo.args(["build", "--release"]);
+    for package in PACKAGES.iter().chain(more) {
+        cargo.args(["-p", package]);
+    }
     let status = cargo.status().context("start cargo build")?;
     if !status.success() {
         bail!("cargo build failed");

@@ -148,7 +148,7 @@ pub(crate) fn run(ability: &Ability, only: Option<&str>, tally: &mut Tally) -> R
             tally.skip(name, &why);
             continue;
         }
-        tally.run(name, || {
+        tally.run_timed(name, || {
             let plan = match group {
                 Group::Demo(_) => Plan::default(),
                 Group::Crowd { seeds, .. } => Plan { peers: vec![8], seeds: *seeds, ..Plan::default() },

@@ -17,6 +17,7 @@ use std::time::Instant;
 pub(crate) struct Tally {
     passed: usize,
     failed: Vec<String>,
+    flaky: Vec<String>,
     skipped: Vec<String>,
 }
 
@@ -41,6 +42,23 @@ impl Tally {
         }
     }
 
+    /// As [`Self::run`], for what runs against real time on a machine that others may use, too: what fails is tried once more,
+    /// both are shown, and what passes only then is named at the end. A flaky case is a bug to be found, not a green one.
+    pub(crate) fn run_timed(&mut self, name: &str, work: impl Fn() -> Result<()>) {
+        let (failed, mut again) = (self.failed.len(), false);
+        self.run(name, || {
+            work().or_else(|error| {
+                interrupt::check()?;
+                println!("FAILED once  {name}\n{error:?}\n--- {name}, again");
+                again = true;
+                work()
+            })
+        });
+        if again && self.failed.len() == failed {
+            self.flaky.push(name.to_owned());
+        }
+    }
+
     pub(crate) fn skip(&mut self, name: &str, why: &str) {
         println!("skipped  {name}: {why}");
         self.skipped.push(format!("{name}: {why}"));
@@ -49,6 +67,9 @@ impl Tally {
     pub(crate) fn finish(self) -> ExitCode {
         for name in &self.failed {
             println!("failed: {name}");
+        }
+        for name in &self.flaky {
+            println!("flaky, passed at the second try: {name}");
         }
         for skipped in &self.skipped {
             println!("skipped: {skipped}");
@@ -87,7 +108,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
         if std::env::var_os("HAWKER_SKIP_IO_URING").is_some() {
             tally.skip("the io_uring engine's tests, where there is none", "HAWKER_SKIP_IO_URING is set");
         }
-        tally.run("unit and integration tests", || cargo(&["test", "--workspace"]));
+        tally.run_timed("unit and integration tests", || cargo(&["test", "--workspace"]));
         let provider = openid::possible();
         if !provider {
             tally.skip("signing in with an OpenID provider", "there is no node with npm");
@@ -134,4 +155,31 @@ fn cargo(words: &[&str]) -> Result<()> {
     let succeeded = command::show(&mut cargo_command(words)?)?;
     anyhow::ensure!(succeeded, "cargo {} failed", words.join(" "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_second_try_is_named_and_two_failures_are_one() {
+        let (mut tally, tries) = (Tally::default(), Cell::new(0));
+        let fails = |times: u32| {
+            tries.set(0);
+            let tries = &tries;
+            move || {
+                tries.set(tries.get() + 1);
+                anyhow::ensure!(tries.get() > times, "try {}", tries.get());
+                Ok(())
+            }
+        };
+        for (name, times) in [("sound", 0), ("flaky", 1), ("broken", 9)] {
+            tally.run_timed(name, fails(times));
+        }
+        assert_eq!(
+            (tally.passed, tally.failed, tally.flaky),
+            (2, vec!["broken".into()], vec!["flaky".into()])
+        );
+    }
 }

@@ -6,7 +6,6 @@
 
 mod pair;
 
-use crate::command;
 use crate::lab::processes::Process;
 use crate::{binaries, interrupt, setup, workspace};
 use anyhow::{Context, Result, ensure};
@@ -67,17 +66,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 fn build() -> Result<Programs> {
     let control = binaries::build()?.control;
-    let mut cargo = workspace::cargo()?;
-    cargo.args([
-        "build",
-        "--release",
-        "-p",
-        "hawker-bench",
-        "--no-default-features",
-        "--features",
-        "control",
-    ]);
-    ensure!(command::show(&mut cargo)?, "cargo build failed");
     Ok(Programs { control, load: workspace::program("bench-control")? })
 }
 

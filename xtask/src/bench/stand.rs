@@ -5,7 +5,7 @@
 
 use super::cage::Cage;
 use crate::command::{self, LONG, SHORT};
-use crate::{interrupt, netns, workspace};
+use crate::{binaries, interrupt, netns, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -94,11 +94,9 @@ pub(crate) struct Programs {
 
 impl Programs {
     fn build() -> Result<Self> {
-        let mut cargo = workspace::cargo()?;
-        cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-bench"]);
-        ensure!(command::show(&mut cargo)?, "cargo build failed");
+        let hawkerd = binaries::build()?.hawkerd;
         Ok(Self {
-            hawkerd: workspace::program("hawkerd")?,
+            hawkerd,
             load: workspace::program("bench-load")?,
             naive: workspace::program("bench-naive")?,
             receive: workspace::program("bench-receive")?,

@@ -7,10 +7,12 @@ use crate::lab::images::Image;
 use crate::lab::{Lab, REGISTRY_NAME};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a pull may take longer than without Hawker.
 const MAX_EXTRA: Duration = Duration::from_secs(5);
+/// How long a kubelet waits before it pulls again for the first time.
+const KUBELET_BACK_OFF: Duration = Duration::from_secs(10);
 /// What is wrong with a peer; first that nothing is, which shows that it is asked.
 const OF_PEERS: [Fault; 8] = [
     Fault::None,
@@ -67,6 +69,12 @@ fn origin(lab: &Lab, faulty: &Faulty, fault: Fault, mode: &str) -> Result<()> {
 /// As a kubelet does after a pull that failed: what was wrong must not be in the way of what is right.
 fn again(lab: &Lab, image: &Image, direct: Duration) -> Result<()> {
     let node = lab.node("a1")?;
+    // What containerd refused it clears away a moment later; until then it is refused anew without a question to anybody.
+    let began = Instant::now();
+    while !node.containerd.ingests()?.is_empty() {
+        ensure!(began.elapsed() < KUBELET_BACK_OFF, "containerd keeps {:?}", node.containerd.ingests()?);
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let pulled = node.containerd.try_pull(&image.reference, Via::Hawker, None)?;
     println!("    pulled again: {:.2} s {}", pulled.took.as_secs_f64(), pulled.stderr.trim());
     ensure!(pulled.status.success(), "the second pull: {}{}", pulled.stdout, pulled.stderr);

@@ -136,6 +136,13 @@ impl Containerd {
         Ok(listed.stdout.lines().map(|line| line.trim().to_owned()).collect())
     }
 
+    /// References of content that is on its way, or was given up and not yet cleared away.
+    pub(crate) fn ingests(&self) -> Result<Vec<String>> {
+        let listed = check(self.ctr()?.args(["content", "active"]), SHORT)?;
+        let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        Ok(listed.stdout.lines().skip(1).filter_map(first).collect())
+    }
+
     /// When containerd had all of a blob and had checked it: the moment its file got its name.
     pub(crate) fn committed_at(&self, digest: &str) -> Result<SystemTime> {
         let blobs = data_dir(&self.name).join("containerd/io.containerd.content.v1.content/blobs");

@@ -54,7 +54,7 @@ fn wanted(only: Option<&str>) -> impl Iterator<Item = &'static Case> {
 /// As [`run`], with programs that are built already, where there can be namespaces.
 pub(crate) fn run_with(programs: &Programs, only: Option<&str>, tally: &mut Tally) {
     for (name, case) in wanted(only) {
-        tally.run(name, || {
+        tally.run_timed(name, || {
             let mut stand = Stand::build(programs)?;
             case(&mut stand)?;
             drop(stand);

@@ -5,7 +5,7 @@
 use super::readers::{Readers, Whom};
 use crate::command::{self, LONG, SHORT};
 use crate::lab::processes::Process;
-use crate::{http, interrupt, netns, workspace};
+use crate::{binaries, http, interrupt, netns, workspace};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -41,10 +41,8 @@ pub(crate) struct Programs {
 impl Programs {
     /// Built from this tree.
     pub(crate) fn build() -> Result<Self> {
-        let mut cargo = workspace::cargo()?;
-        cargo.args(["build", "--release", "-p", "hawker-daemon", "-p", "hawker-bench"]);
-        ensure!(command::show(&mut cargo)?, "cargo build failed");
-        let (hawkerd, fill) = (workspace::program("hawkerd")?, workspace::program("bench-fill")?);
+        let hawkerd = binaries::build()?.hawkerd;
+        let fill = workspace::program("bench-fill")?;
         Ok(Self { hawkerd, fill, blob_bytes: BLOB_BYTES, crowd: CROWD })
     }
 }
