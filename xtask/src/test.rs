@@ -108,7 +108,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
         if std::env::var_os("HAWKER_SKIP_IO_URING").is_some() {
             tally.skip("the io_uring engine's tests, where there is none", "HAWKER_SKIP_IO_URING is set");
         }
-        tally.run_timed("unit and integration tests", || cargo(&["test", "--workspace"]));
+        tally.run("unit and integration tests", || cargo(&["test", "--workspace"]));
         let provider = openid::possible();
         if !provider {
             tally.skip("signing in with an OpenID provider", "there is no node with npm");

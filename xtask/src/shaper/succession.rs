@@ -18,8 +18,6 @@ const ACCEPT_GRACE: Duration = Duration::from_millis(1200);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What one window may be over the limit by, once the first after a change has passed.
 const WINDOW: Duration = Duration::from_millis(250);
-/// Where there is one processor the readers wait while a daemon starts, and read afterwards what came meanwhile.
-const WINDOW_OF_ONE_PROCESSOR: Duration = Duration::from_secs(1);
 const MAX_OVER: f64 = 1.10;
 /// In user space: each of the former's connections has a slot reserved, of 20 ms at the whole limit.
 const MAX_OVER_IN_USER_SPACE: f64 = 1.25;
@@ -106,7 +104,7 @@ impl Course {
 
     /// Of any window, Mbit/s.
     fn highest(&self) -> f64 {
-        let window = window().as_secs_f64();
+        let window = WINDOW.as_secs_f64();
         let from = self.samples.iter().map(|(at, _)| *at).filter(|at| at + window <= self.ended);
         from.map(|at| self.between(at, at + window).1).fold(0.0, f64::max)
     }
@@ -120,15 +118,8 @@ impl Course {
             alone.0,
             both.1,
             both.0,
-            window().as_millis(),
+            WINDOW.as_millis(),
             self.highest()
         )
-    }
-}
-
-fn window() -> Duration {
-    match std::thread::available_parallelism() {
-        Ok(processors) if processors.get() == 1 => WINDOW_OF_ONE_PROCESSOR,
-        _ => WINDOW,
     }
 }
