@@ -112,8 +112,17 @@ impl Ring {
             Way::Buffers(buffers) => (Some(buffers), None),
             Way::Mappings(zero_copy) => (None, Some(zero_copy)),
         };
-        let off = zero_copy.take_if(|_| !probe.is_supported(opcode::SendZc::CODE));
-        let off = off.map(|_| "the kernel is too old: its io_uring has no SEND_ZC".to_owned());
+        // Pages that may have to be read first never go by mapping: without `cachestat`, that would be all of them.
+        let missing = if !probe.is_supported(opcode::SendZc::CODE) {
+            Some("the kernel is too old: its io_uring has no SEND_ZC")
+        } else if !has_cachestat() {
+            Some(
+                "the kernel has no cachestat (as Linux before 6.5), or refuses it: what can be sent without waiting is not known",
+            )
+        } else {
+            None
+        };
+        let off = zero_copy.take_if(|_| missing.is_some()).and(missing).map(str::to_owned);
         if let Some(buffers) = &buffers {
             buffers.register(&ring).map_err(|error| format!("register buffers with io_uring: {error}"))?;
         }
@@ -437,6 +446,14 @@ pub(super) fn is_cached(file: &File, offset: u64, length: u64) -> Option<bool> {
     };
     let pages = (offset + length).div_ceil(page) - offset / page;
     (result == 0).then_some(stat.cached >= pages)
+}
+
+/// Whether [`is_cached`] can be asked at all.
+fn has_cachestat() -> bool {
+    let (range, mut stat) = (CacheRange { offset: 0, length: 0 }, CacheStat::default());
+    // SAFETY: both structures have the layout of <linux/mman.h> and live over the call; no such descriptor exists.
+    let result = unsafe { nix::libc::syscall(SYS_CACHESTAT, -1, &raw const range, &raw mut stat, 0) };
+    result == -1 && nix::errno::Errno::last() == nix::errno::Errno::EBADF
 }
 
 fn page_size() -> i64 {
