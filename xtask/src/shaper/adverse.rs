@@ -18,6 +18,8 @@ const MBIT: f64 = 1e6;
 const LIMIT: &str = "{ perPeerLimit: 100Mbps }";
 /// Entries of the maps of peers and flows (`daemon-ebpf/src/maps.rs`).
 const MAP_ENTRIES: usize = 16_384;
+/// What was lost while an interface was down is sent again after a timeout that doubles from 0.2 s.
+const AFTER_DOWN: Duration = Duration::from_secs(1);
 /// Behind the reading end; the address of the first.
 const CROWD_NETWORK: &str = "10.128.0.0/15";
 const CROWD_FIRST: u32 = u32::from_be_bytes([10, 128, 0, 1]);
@@ -75,16 +77,17 @@ pub(super) fn interfaces_change(stand: &mut Stand) -> Result<()> {
     let first = readers.rate(Duration::from_secs(1), Duration::from_secs(1)) / MBIT;
     uplinks(stand, &["eth0", "second"])?;
     let before = uplink_sent(&stand.status()?, "eth0");
-    rename(&server, "eth0", "wan0")?;
+    let pause = rename(&server, "eth0", "wan0")?;
     uplinks(stand, &["wan0", "second"])?;
-    let renamed = readers.rate(Duration::ZERO, Duration::from_secs(1)) / MBIT;
+    let renamed = readers.rate(pause, Duration::from_secs(1)) / MBIT;
     let after = uplink_sent(&stand.status()?, "wan0");
     netns::ip(&["-n", &server, "link", "del", "second"])?;
     uplinks(stand, &["wan0"])?;
     let gone = readers.rate(Duration::ZERO, Duration::from_secs(1)) / MBIT;
     rename(&server, "wan0", "eth0")?;
     println!(
-        "    {first:.2} of 100 Mbit/s, {renamed:.2} after renaming, {gone:.2} after another interface went"
+        "    {first:.2} of 100 Mbit/s, {renamed:.2} {:.0} s after renaming, {gone:.2} after another interface went",
+        pause.as_secs_f64()
     );
     println!("    the uplink had sent {before} bytes before it was renamed, {after} after");
     ensure!(after > before, "its total began anew");
@@ -98,17 +101,18 @@ pub(super) fn interfaces_change(stand: &mut Stand) -> Result<()> {
     Ok(())
 }
 
-/// Before Linux 6.2 an interface must be down for that.
-fn rename(namespace: &str, from: &str, to: &str) -> Result<()> {
+/// Returns how long connections need to go on: before Linux 6.2 an interface must be down for that.
+fn rename(namespace: &str, from: &str, to: &str) -> Result<Duration> {
     let set = |name: &str, words: &[&str]| {
         netns::ip(&[&["-n", namespace, "link", "set", name][..], words].concat())
     };
     if set(from, &["name", to]).is_ok() {
-        return Ok(());
+        return Ok(Duration::ZERO);
     }
     set(from, &["down"])?;
     set(from, &["name", to])?;
-    set(to, &["up"])
+    set(to, &["up"])?;
+    Ok(AFTER_DOWN)
 }
 
 fn uplinks(stand: &Stand, names: &[&str]) -> Result<()> {
@@ -181,7 +185,7 @@ pub(super) fn crowd(stand: &mut Stand) -> Result<()> {
     let gateway = stand::address(0).to_string();
     netns::ip(&["-n", &server, "route", "add", CROWD_NETWORK, "via", &gateway])?;
     stand.start("{ mode: require, perPeerLimit: 100Mbps }")?;
-    let (before, device) = (totals(&stand.status()?), stand.interface()?);
+    let (before, device) = (totals(&stand.status()?), stand::interface()?);
     let started = Instant::now();
     let answered = netns::within(&client, || {
         readers::crowd(
@@ -192,10 +196,11 @@ pub(super) fn crowd(stand: &mut Stand) -> Result<()> {
     let took = started.elapsed().as_secs_f64();
     std::thread::sleep(Duration::from_millis(1500));
     let status = stand.status()?;
-    let (after, now) = (totals(&status), stand.interface()?);
+    let (after, now) = (totals(&status), stand::interface()?);
     let remembered = status["peers"].as_array().map_or(0, Vec::len);
     let off = |ours: u64, theirs: u64| (ours as f64 / theirs as f64 - 1.0) * 100.0;
-    let (sent, received) = ((after.0 - before.0, now.0 - device.0), (after.1 - before.1, now.1 - device.1));
+    let sent = (after.0 - before.0, now.sent - device.sent);
+    let received = (after.1 - before.1, now.received - device.received);
     println!(
         "    {answered} of {size} peers were answered in {took:.1} s; {remembered} are remembered one by one"
     );

@@ -69,15 +69,15 @@ fn counts_the_wire(stand: &mut Stand) -> Result<()> {
     stand::without_segmentation()?;
     stand.start("{ mode: require }")?;
     for (family, v6) in [("IPv4", false), ("IPv6", true)] {
-        let (before, before_device) = (Totals::of(&stand.status()?)?, stand.interface()?);
+        let (before, before_device) = (Totals::of(&stand.status()?)?, stand::interface()?);
         let readers = if v6 { stand.read_v6(4)? } else { stand.read(0, 4)? };
         let rate = readers.rate(Duration::ZERO, Duration::from_secs(2));
         drop(readers);
         // What is in flight arrives, and is acknowledged.
         std::thread::sleep(Duration::from_millis(500));
-        let (after, device) = (Totals::of(&stand.status()?)?, stand.interface()?);
+        let (after, device) = (Totals::of(&stand.status()?)?, stand::interface()?);
         let (sent, received) = (after.sent - before.sent, after.received - before.received);
-        let device = (device.0 - before_device.0, device.1 - before_device.1);
+        let device = (device.sent - before_device.sent, device.received - before_device.received);
         let errors = (error(sent, device.0), error(received, device.1));
         println!(
             "    {family}: {:.0} Mbit/s; sent {sent}, interface {} ({:+.4} %); received {received}, interface {} ({:+.4} %)",

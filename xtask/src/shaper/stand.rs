@@ -96,7 +96,11 @@ impl Stand {
     }
 
     /// Starts another daemon beside it and waits until that serves; returns the former. `look` is called meanwhile.
-    pub(crate) fn follow(&mut self, mut look: impl FnMut(), every: Duration) -> Result<Process> {
+    pub(crate) fn follow(
+        &mut self,
+        mut look: impl FnMut() -> Result<()>,
+        every: Duration,
+    ) -> Result<Process> {
         let taken_over = |status: Value| status["lifetime"]["taken_over"].as_u64();
         let before = taken_over(self.status()?);
         let mut next = Process::start("the next hawkerd", &mut self.command(&[]), &self.log())?;
@@ -105,7 +109,7 @@ impl Stand {
             next.check()?;
             ensure!(Instant::now() < deadline, "the next hawkerd does not serve:\n{}", next.log_tail());
             std::thread::sleep(every);
-            look();
+            look()?;
         }
         self.daemon.replace(next).context("no daemon runs")
     }
@@ -176,19 +180,6 @@ impl Stand {
     pub(crate) fn congestion(&self, name: &str) -> Result<()> {
         let words = ["route", "change", "10.73.0.0/24", "dev", "eth0", "src", "10.73.0.1", "congctl", name];
         netns::ip(&[&["-n", &server()][..], &words].concat())
-    }
-
-    /// Bytes that the interface counted, sent and received.
-    pub(crate) fn interface(&self) -> Result<(u64, u64)> {
-        // The namespace is the thread's, not the process's.
-        let text = netns::within(&server(), || Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
-        let fields: Vec<u64> = line
-            .context("no eth0 in /proc/net/dev")?
-            .split_whitespace()
-            .map(|field| field.parse().unwrap_or(0))
-            .collect();
-        Ok((*fields.get(8).context("too few columns")?, fields[0]))
     }
 
     /// Filters that hang on the uplink's qdisc, as `tc` lists them.
@@ -263,6 +254,29 @@ fn connect() -> Result<()> {
         netns::ip(&["-n", namespace, "link", "set", "eth0", "up"])?;
     }
     Ok(())
+}
+
+/// Bytes that the interface counted, and when.
+pub(crate) struct Counted {
+    pub(crate) at: Instant,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// What the daemon's interface has counted.
+pub(crate) fn interface() -> Result<Counted> {
+    // The namespace is the thread's, not the process's.
+    let (at, text) = netns::within(&server(), || {
+        let text = fs::read_to_string("/proc/thread-self/net/dev")?;
+        Ok((Instant::now(), text))
+    })?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
+    let fields: Vec<u64> = line
+        .context("no eth0 in /proc/net/dev")?
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    Ok(Counted { at, sent: *fields.get(8).context("too few columns")?, received: fields[0] })
 }
 
 /// One segment a packet, so that the veth counts packets as a wire would see them.

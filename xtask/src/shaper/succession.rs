@@ -1,6 +1,6 @@
 //! End-to-end case of limits while one daemon follows another: the former's answers are still under way, the next one's begin.
 //!
-//! Invariant: judged by what the peer's readers got, over both daemons' connections together.
+//! Invariant: judged by what the interface sent: readers that wait for a processor get in bursts what came evenly.
 
 use super::cases::loaded;
 use super::stand::{self, Stand};
@@ -49,7 +49,7 @@ pub(super) fn limits_hold(stand: &mut Stand) -> Result<()> {
     Ok(())
 }
 
-/// What the peer got, from before the next daemon starts until the former has ended.
+/// What was sent to the peer, from before the next daemon starts until the former has ended.
 struct Course {
     /// Seconds since the start of the next daemon, and bytes.
     samples: Vec<(f64, u64)>,
@@ -61,23 +61,28 @@ impl Course {
     fn take(stand: &mut Stand) -> Result<Self> {
         let first = stand.read(0, CONNECTIONS)?;
         std::thread::sleep(WARM_UP);
-        let (started, mut samples) = (Instant::now(), vec![(0.0, first.bytes())]);
-        let mut look = |bytes: u64| samples.push((started.elapsed().as_secs_f64(), bytes));
-        let mut former = stand.follow(|| look(first.bytes()), LOOK_EVERY)?;
+        let (started, mut samples) = (Instant::now(), Vec::new());
+        let mut look = || {
+            let counted = stand::interface()?;
+            samples.push((counted.at.duration_since(started).as_secs_f64(), counted.sent));
+            Ok(())
+        };
+        let mut former = stand.follow(&mut look, LOOK_EVERY)?;
         let served = started.elapsed().as_secs_f64();
         // For so long either of them accepts.
         while started.elapsed().as_secs_f64() < served + ACCEPT_GRACE.as_secs_f64() {
             std::thread::sleep(LOOK_EVERY);
-            look(first.bytes());
+            look()?;
         }
         let second = stand.read(0, CONNECTIONS)?;
         let deadline = Instant::now() + END_LIMIT;
         while former.check().is_ok() {
             ensure!(Instant::now() < deadline, "the former daemon does not end");
             std::thread::sleep(LOOK_EVERY);
-            look(first.bytes() + second.bytes());
+            look()?;
         }
         former.leave();
+        drop((first, second));
         let ended = started.elapsed().as_secs_f64();
         Ok(Self { samples, served, ended })
     }
