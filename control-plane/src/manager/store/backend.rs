@@ -133,6 +133,8 @@ impl Database {
                 AnyPoolOptions::new()
                     .max_connections(SQLITE_CONNECTIONS)
                     .acquire_timeout(SQLITE_TIMEOUT)
+                    // A file is there or not: only a server's connection may have died meanwhile.
+                    .test_before_acquire(false)
                     .after_connect(|connection, _| Box::pin(prepare_sqlite(connection)))
                     // On a full disk SQLite ends a transaction by itself, and sqlx, whose ROLLBACK fails then, counts it as
                     // open for ever: the connection is of no more use.
