@@ -11,6 +11,8 @@ pub struct HostsOutcome {
     pub hosts: u64,
     /// Reports given to schedulers.
     pub reports: u64,
+    /// Of these, given more than half a second after they were due.
+    pub late_reports: u64,
     /// Uploaded, by these reports.
     pub bytes: u64,
     /// Streams that ended before the load did, with the first reason.

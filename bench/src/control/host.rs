@@ -19,6 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A report that is given so much after it was due is late.
+const LATE: Duration = Duration::from_millis(500);
 const DRAIN: Duration = Duration::from_secs(2);
 /// As daemons do.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -94,10 +96,11 @@ async fn live(
                 tokio::time::sleep(DRAIN).await;
                 return Ok(());
             }
-            _ = reporting.tick() => {
+            due = reporting.tick() => {
                 reports.send(report(number)).await.context("report")?;
                 let mut tally = tally.lock();
                 tally.reports += 1;
+                tally.late_reports += u64::from(due.elapsed() > LATE);
                 tally.bytes += UPLOADED;
             }
             _ = beating.tick() => beats.send(beat(Kind::Beat(v1::Beat {}))).await.context("beat")?,

@@ -6,6 +6,7 @@
 
 mod pair;
 
+use super::footprint::peak_kib;
 use crate::lab::processes::Process;
 use crate::{binaries, interrupt, setup, workspace};
 use anyhow::{Context, Result, ensure};
@@ -13,9 +14,7 @@ use clap::Args;
 use hawker_bench::control_report::{HostsOutcome, ReadsOutcome};
 use hawker_bench::{Figure, Report, cpu};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pair::{
-    MANAGER, PASSWORD, Pair, REST, SCHEDULER, START_LIMIT, fill_history, get, mebibytes, token, uploaded,
-};
+use pair::{MANAGER, PASSWORD, Pair, REST, SCHEDULER, START_LIMIT, fill_history, get, token, uploaded};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,6 +26,8 @@ const SPARE_DESCRIPTORS: u64 = 1000;
 const SETTLE: Duration = Duration::from_secs(8);
 /// After the last host came: lists and indices are warm, and nobody connects any more.
 const STEADY: Duration = Duration::from_secs(15);
+/// Of the reports at most this part is late, or it was not the load that is meant.
+const MAX_LATE: f64 = 0.01;
 /// Two processes, as one has descriptors for half of the hosts' connections.
 const LOADERS: u32 = 2;
 
@@ -126,6 +127,7 @@ fn loaded(programs: &Programs, dir: &Path, options: &Options) -> Result<Vec<Figu
         let of_one: HostsOutcome = last_line(&dir.join(format!("hosts-{number}.log")))?;
         ensure!(of_one.lost_streams == 0, "{} streams were lost: {}", of_one.lost_streams, of_one.first_loss);
         hosts.reports += of_one.reports;
+        hosts.late_reports += of_one.late_reports;
         hosts.bytes += of_one.bytes;
         hosts.cpu_seconds += of_one.cpu_seconds;
     }
@@ -134,7 +136,16 @@ fn loaded(programs: &Programs, dir: &Path, options: &Options) -> Result<Vec<Figu
         ensure!(counted == hosts.bytes, "{counted} bytes in the history, {} reported", hosts.bytes);
         Ok(())
     })?;
-    println!("{} reports, {} bytes, all in the history", hosts.reports, hosts.bytes);
+    println!(
+        "{} reports ({} late), {} bytes, all in the history",
+        hosts.reports, hosts.late_reports, hosts.bytes
+    );
+    let late = hosts.late_reports as f64 / hosts.reports as f64;
+    ensure!(
+        late <= MAX_LATE,
+        "{:.1} % of the reports were late: this machine cannot bring the load",
+        late * 100.0
+    );
     pair.stop()?;
     Ok(figures(&measured, &reads))
 }
@@ -179,20 +190,18 @@ fn measure(programs: &Programs, dir: &Path, pair: &Pair, seconds: u64) -> Result
     let began = Instant::now();
     let cpu = || (cpu::of_processes(&[manager]), cpu::of_processes(&[scheduler]));
     let before = cpu();
-    let mut most = (0.0_f64, 0.0_f64);
     let (mut after, mut wall) = (before, 0.0);
     while began.elapsed() < Duration::from_secs(seconds) {
         interrupt::check()?;
         std::thread::sleep(Duration::from_millis(500));
-        most = (most.0.max(mebibytes(manager)?), most.1.max(mebibytes(scheduler)?));
         (after, wall) = (cpu(), began.elapsed().as_secs_f64());
     }
     readers.ends_within(START_LIMIT)?;
     let measured = Measured {
         manager_cores: (after.0 - before.0) / wall,
-        manager_mebibytes: most.0,
+        manager_mebibytes: peak_kib(manager)? as f64 / 1024.0,
         scheduler_cores: (after.1 - before.1) / wall,
-        scheduler_mebibytes: most.1,
+        scheduler_mebibytes: peak_kib(scheduler)? as f64 / 1024.0,
     };
     Ok((measured, last_line(&log)?))
 }
