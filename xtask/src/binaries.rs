@@ -20,19 +20,19 @@ const BENCH: &str = "hawker-bench";
 /// Builds them with `--release`, showing cargo's own progress, and what measures them: always all together, since cargo
 /// unites the features of what it builds at once, and would build most crates again for another choice.
 pub(crate) fn build() -> Result<Binaries> {
-    with(&[BENCH])
+    with(&["--release", "-p", BENCH], "release")
 }
 
-/// Only what a user gets: the shorter way for one who comes for the first time.
-pub(crate) fn build_alone() -> Result<Binaries> {
-    with(&[])
+/// Only what a user gets, and not optimised: the shortest way for one who comes for the first time and wants to see it run.
+pub(crate) fn build_quickly() -> Result<Binaries> {
+    with(&[], "debug")
 }
 
-fn with(more: &[&str]) -> Result<Binaries> {
+fn with(words: &[&str], profile: &str) -> Result<Binaries> {
     interrupt::check()?;
     let mut cargo = workspace::cargo()?;
-    cargo.args(["build", "--release"]);
-    for package in PACKAGES.iter().chain(more) {
+    cargo.arg("build").args(words);
+    for package in PACKAGES {
         cargo.args(["-p", package]);
     }
     let status = cargo.status().context("start cargo build")?;
@@ -40,8 +40,8 @@ fn with(more: &[&str]) -> Result<Binaries> {
         bail!("cargo build failed");
     }
     Ok(Binaries {
-        hawkerd: workspace::program("hawkerd")?,
-        control: workspace::program("hawker-control")?,
-        tool: workspace::program("hawker")?,
+        hawkerd: workspace::program_of(profile, "hawkerd")?,
+        control: workspace::program_of(profile, "hawker-control")?,
+        tool: workspace::program_of(profile, "hawker")?,
     })
 }

@@ -28,7 +28,7 @@ pub(crate) const MAX_ORIGIN_RATIO: f64 = 1.02;
 pub(crate) fn run(once: bool) -> Result<ExitCode> {
     let ability = setup::run()?;
     console::build_if_possible()?;
-    let binaries = binaries::build_alone()?;
+    let binaries = binaries::build_quickly()?;
     if let Ability::NoLab(why) = ability {
         println!("without the lab ({why}): processes on loopback addresses, a built-in puller and origin;");
         println!("left out: containerd, the shaped link, the wall between the clusters");

@@ -22,7 +22,12 @@ pub(crate) fn target() -> Result<PathBuf> {
 
 /// A program of this workspace, built with `--release`.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    let path = target()?.join("release").join(name);
+    program_of("release", name)
+}
+
+/// A program of this workspace, from this folder of cargo's.
+pub(crate) fn program_of(profile: &str, name: &str) -> Result<PathBuf> {
+    let path = target()?.join(profile).join(name);
     anyhow::ensure!(path.is_file(), "{} is not built: cargo xtask setup builds it", path.display());
     Ok(path)
 }
