@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// A process that sleeps this long and wakes so much later stood still; the scheduler waits 3 s.
 const PULSE: Duration = Duration::from_millis(250);
 const STOOD_STILL: Duration = Duration::from_millis(2500);
+/// How long a removal waits for a download that has everything already.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// Expired blobs are looked for this often, and never more often than their lifetime.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -38,7 +40,7 @@ impl Stored for Swarm {
         if blob.pinned && !pinned_too {
             return Err(RemoveError::Pinned);
         }
-        if self.download(task).is_some() {
+        if self.download(task).is_some() && !(blob.complete && self.ends_soon(task)) {
             return Err(RemoveError::Downloading);
         }
         store.remove(task)?;
@@ -52,6 +54,18 @@ impl Stored for Swarm {
 }
 
 impl Swarm {
+    /// Whether a download that has all its bytes, and given them to whoever waited, has told so everywhere. Blocks for a moment.
+    fn ends_soon(&self, task: &TaskId) -> bool {
+        let until = Instant::now() + ENDS_WITHIN;
+        while self.download(task).is_some() {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
     /// From now on removes what nobody used for `lifetime`.
     pub fn expire_after(&self, lifetime: Duration) {
         let swarm = self.clone();
