@@ -13,9 +13,13 @@ use hawker_abi::{CLASS_LOCAL, CLASS_UNSET, Class, Counters, Endpoint, FlowKey, S
 /// Frame header of an Ethernet, bytes: added to each packet, because interfaces count it.
 const FRAME_HEADER_BYTES: u64 = 14;
 
-/// The class of a packet: its connection's, or where that has none (handshake, end), by the ports.
+/// The class of a packet: what comes from the piece port is an upload, whatever stands with its connection, since nothing
+/// else can have that port; else its connection's, or where that has none (handshake, end), by the ports.
 #[inline(always)]
 pub fn class(settings: &Settings, skb: *mut __sk_buff, packet: &Packet) -> u32 {
+    if packet.tcp && packet.local_port as u32 == settings.piece_port {
+        return Class::Upload as u32;
+    }
     // SAFETY: the pointer is the context's; the storage, where there is one, is live.
     unsafe {
         if let Some(connection) = sockets::connection((*skb).__bindgen_anon_2.sk, false) {
@@ -28,9 +32,6 @@ pub fn class(settings: &Settings, skb: *mut __sk_buff, packet: &Packet) -> u32 {
     if !packet.tcp {
         // Name resolution and the like.
         return Class::Control as u32;
-    }
-    if packet.local_port as u32 == settings.piece_port {
-        return Class::Upload as u32;
     }
     endpoint_class(&Endpoint { addr: packet.remote, port: packet.remote_port as u32, reserved: 0 })
 }

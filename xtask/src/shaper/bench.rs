@@ -10,8 +10,7 @@ use crate::setup::{self, Ability};
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use hawker_bench::shaper::{Accuracy, Cost, Division, Sample, ShaperReport, Yielding};
-use hawker_bench::{Machine, median};
-use std::fs;
+use hawker_bench::{Machine, cpu, median};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -28,10 +27,8 @@ const STEP: Duration = Duration::from_secs(2);
 const SAMPLE: Duration = Duration::from_millis(50);
 const CONVERGENCE_CONNECTIONS: usize = 4;
 /// Rounds of the cost, each with and without the programs, in turns.
-const COST_ROUNDS: usize = 9;
+const COST_ROUNDS: usize = 21;
 const COST_WINDOW: Duration = Duration::from_millis(2000);
-/// Clock ticks of `/proc/…/stat` in a second (`USER_HZ`, fixed in the ABI of x86-64 and arm64).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -200,9 +197,9 @@ fn cost(stand: &mut Stand) -> Result<Cost> {
             stand.start(if with_programs { "{ mode: require }" } else { "{ mode: off }" })?;
             let readers = stand.read(0, 4)?;
             std::thread::sleep(Duration::from_millis(500));
-            let (cpu, bytes) = (cpu_seconds(stand)?, readers.bytes());
+            let (cpu, bytes) = (cpu::of_processes(&[stand.pid()?]), readers.bytes());
             std::thread::sleep(COST_WINDOW);
-            let (cpu, bytes) = (cpu_seconds(stand)? - cpu, readers.bytes() - bytes);
+            let (cpu, bytes) = (cpu::of_processes(&[stand.pid()?]) - cpu, readers.bytes() - bytes);
             ensure!(bytes > 0, "nothing was sent");
             let per_gb = cpu / (bytes as f64 / 1e9);
             if with_programs { with.push(per_gb) } else { without.push(per_gb) }
@@ -211,15 +208,6 @@ fn cost(stand: &mut Stand) -> Result<Cost> {
     let cost = Cost { ratio: median(&with) / median(&without), with, without };
     println!("    {}", cost.line());
     Ok(cost)
-}
-
-fn cpu_seconds(stand: &Stand) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{}/stat", stand.pid()?))?;
-    // Fields after the name, which may hold anything.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-    let (user, system) = ticks(11).zip(ticks(12)).context("read the daemon's CPU time")?;
-    Ok((user + system) / TICKS_PER_SECOND)
 }
 
 fn retransmits(stand: &Stand) -> Result<u64> {
