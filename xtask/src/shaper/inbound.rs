@@ -13,7 +13,8 @@ use hawker_bench::shaper::Inbound;
 use std::time::{Duration, Instant};
 
 pub(super) const LIMITS_MBIT: [u32; 2] = [40, 200];
-const WINDOW: Duration = Duration::from_secs(4);
+/// Long, since a receive buffer more or less crosses the wire within it: up to some megabytes.
+const WINDOW: Duration = Duration::from_secs(10);
 /// The first seconds hold what went into receive buffers at once.
 const WARM_UP: Duration = Duration::from_millis(1500);
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -27,8 +28,8 @@ pub(super) fn measure() -> Result<Vec<Inbound>> {
         let plan =
             Plan { peers: vec![2], seeds: false, origin_rate: "1gbit".to_owned(), shaper, use_reports: true };
         let lab = Lab::up(&binaries, &plan)?;
-        // Enough for the window twice over.
-        let bytes = limit_mbit as usize * 125_000 * 9;
+        // Enough for the window half as long again.
+        let bytes = limit_mbit as usize * 125_000 * 16;
         let layer = LayerPlan { bytes, fill: Fill::Random };
         let image = images::make(&lab.registry, "inbound", &[layer], u64::from(limit_mbit))?;
         for (what, node, meter) in [
