@@ -140,6 +140,12 @@ impl Inflow {
         self.accounting.inbound.of(self.class).is_none_or(Bucket::is_ready)
     }
 
+    /// Bytes that the far end should send ahead at most; `None`: as many as it likes.
+    #[must_use]
+    pub fn ahead(&self) -> Option<u32> {
+        self.accounting.inbound.of(self.class).and_then(Bucket::ahead)
+    }
+
     /// Counts what was read.
     pub fn count(&self, bytes: u64) {
         self.accounting.received(self.peer, self.class, bytes);

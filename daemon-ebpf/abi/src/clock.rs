@@ -14,6 +14,8 @@ pub const MAX_AHEAD_NS: u64 = 2 * NANOS;
 /// at its rate, nanoseconds. Where connections are paced it is caught up with at 1.25 times the rate, not at once. With 2 ms a
 /// single connection lost 3 to 7 % of 900 Mbit/s on a virtual machine whose host took its processor for some milliseconds at a time.
 pub const BURST_NS: u64 = 10_000_000;
+/// The same for departure times: what is late leaves at once there.
+pub const DEPARTURE_BURST_NS: u64 = 2_000_000;
 /// Largest weight, and largest rate of one part, bytes per second: so that their product needs no check, which on
 /// the programs' target would be a call that does not exist.
 pub const MAX_WEIGHT: u32 = 1 << 16;

@@ -77,7 +77,7 @@ pub(super) async fn receive(
     by_buffer(stream, carriers, buffered, sink, inflow).await?;
     let Some((socket, pipe)) = pair else { return Ok(()) };
     let flow = Flow::new(socket, pipe, left, inflow.clone());
-    carriers.pipe = Some(by_pipe(stream.get_ref(), flow, sink, inflow).await?);
+    carriers.pipe = Some(by_pipe(stream.get_ref(), flow, sink).await?);
     Ok(())
 }
 
@@ -115,16 +115,16 @@ async fn by_buffer(
 }
 
 /// Gives the pipe back, empty.
-async fn by_pipe(
-    socket: &TcpStream,
-    mut flow: Flow,
-    sink: &mut impl Sink,
-    inflow: &Inflow,
-) -> Result<Pipe, BodyError> {
+async fn by_pipe(socket: &TcpStream, mut flow: Flow, sink: &mut impl Sink) -> Result<Pipe, BodyError> {
     loop {
         match flow.fill() {
             Step::Filled => flow = sink.pump(flow).await.map_err(BodyError::Sink)?,
-            Step::Held => inflow.ready().await,
+            Step::Held => {
+                if flow.pipe().held() > 0 {
+                    flow = sink.pump(flow).await.map_err(BodyError::Sink)?;
+                }
+                flow.await_limit().await;
+            }
             Step::Dry if flow.has_failed() => break,
             Step::Dry => {
                 let holds = flow.pipe().held() > 0;

@@ -15,6 +15,8 @@ use crate::trace;
 use hawker_abi::Class;
 use hawker_api::pieces::{MAX_TASK_SIZE, PieceDigest};
 use hawker_api::task::TaskId;
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -58,6 +60,17 @@ pub trait Sink: Send {
     fn pump(&mut self, flow: Flow) -> impl Future<Output = Result<Flow, String>> + Send;
 }
 
+sockopt_impl!(
+    /// The largest receive window that TCP offers, bytes (`TCP_WINDOW_CLAMP`); one that is there already is not taken back.
+    WindowClamp,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_WINDOW_CLAMP,
+    u32
+);
+/// Larger than any window.
+const NO_CLAMP: u32 = 1 << 30;
+
 /// Opens connections to parents.
 #[derive(Clone)]
 pub struct PeerClient {
@@ -94,6 +107,7 @@ impl PeerClient {
             accounting: self.accounting.clone(),
             pass: self.pass.clone(),
             carriers: Carriers::default(),
+            window: None,
             traceparent: trace::traceparent(&Span::current()),
         })
     }
@@ -106,6 +120,8 @@ pub struct PeerConnection {
     accounting: Accounting,
     pass: Pass,
     carriers: Carriers,
+    /// What the parent may send ahead at most, where that was bounded once.
+    window: Option<u32>,
     /// Goes with the first request: the parent's span of it stands for the connection.
     traceparent: Option<String>,
 }
@@ -126,6 +142,7 @@ impl PeerConnection {
         range: Range<u64>,
         sink: &mut impl Sink,
     ) -> Result<(), ClientError> {
+        self.bound_window();
         let extra = format!("Range: bytes={}-{}\r\n", range.start, range.end - 1);
         let head = self.ask(task, "", &extra).await?;
         let expected = range.end - range.start;
@@ -148,6 +165,15 @@ impl PeerConnection {
             return Err(ClientError::Refused { parent: self.parent, status: head.status });
         }
         Ok(HaveFeed { connection: self })
+    }
+
+    /// Lets the parent send no further ahead of a limit than that wants. A refusal costs exactness, nothing else.
+    fn bound_window(&mut self) {
+        let wanted = self.accounting.inflow(self.parent.ip(), Class::Download).ahead();
+        if wanted != self.window {
+            self.window = wanted;
+            let _ = setsockopt(self.stream.get_ref(), WindowClamp, &wanted.unwrap_or(NO_CLAMP));
+        }
     }
 
     async fn ask(&mut self, task: &TaskId, what: &str, extra: &str) -> Result<Head, ClientError> {

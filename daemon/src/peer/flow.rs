@@ -36,12 +36,14 @@ pub struct Flow {
     pipe: Pipe,
     left: u64,
     inflow: Inflow,
+    /// The limit was waited for: one step may be read, whoever reads meanwhile.
+    allowed: bool,
     failure: Option<io::Error>,
 }
 
 impl Flow {
     pub(super) fn new(socket: Arc<OwnedFd>, pipe: Pipe, bytes: u64, inflow: Inflow) -> Self {
-        Self { socket, pipe, left: bytes, inflow, failure: None }
+        Self { socket, pipe, left: bytes, inflow, allowed: false, failure: None }
     }
 
     /// Takes what has come, up to a step. Never waits. After a failure of the socket nothing comes any more.
@@ -53,6 +55,12 @@ impl Flow {
                 Step::Dry
             }
         }
+    }
+
+    /// Waits until the limit allows to read on.
+    pub(super) async fn await_limit(&mut self) {
+        self.inflow.ready().await;
+        self.allowed = true;
     }
 
     /// What came and is to be stored.
@@ -71,13 +79,14 @@ impl Flow {
 
     fn try_fill(&mut self) -> io::Result<Step> {
         while self.left > 0 && self.pipe.held() < STEP_BYTES {
-            if !self.inflow.is_ready() {
+            if !self.allowed && !self.inflow.is_ready() {
                 return Ok(Step::Held);
             }
             let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(STEP_BYTES - self.pipe.held());
             match self.pipe.fill_from_socket(&self.socket, room) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(filled) => {
+                    self.allowed = false;
                     self.left -= filled as u64;
                     self.inflow.count(filled as u64);
                 }

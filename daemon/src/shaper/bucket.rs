@@ -1,7 +1,8 @@
 //! Limits of what is received: who reads first asks whether reading is due, then says how much it was.
 //!
 //! TCP does the rest: what is not read fills the receive buffer, closes the window and slows the sender, without a
-//! packet dropped. So up to a receive buffer per connection crosses the wire ahead of the limit.
+//! packet dropped. So up to a window per connection crosses the wire ahead of the limit: [`Bucket::ahead`] for those that
+//! keep to it.
 //!
 //! Invariant: waiting can be cancelled at any moment, and loses nothing.
 
@@ -11,6 +12,10 @@ use std::time::{Duration, Instant};
 
 /// What may be read at once after a pause, as time at the limit.
 const BURST: Duration = Duration::from_millis(20);
+/// What a sender may send ahead on one connection, as time at the limit: more than most round trips take, so that one
+/// connection can have all of it; and the least that is not worth less.
+const AHEAD: Duration = Duration::from_millis(50);
+const LEAST_AHEAD: u32 = 128 << 10;
 /// Longest sleep before looking whether the limit changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -41,11 +46,22 @@ impl Bucket {
         (state.rate, state.paid) = (rate, now + owed);
     }
 
-    /// Waits until the limit allows to read.
+    /// Waits until the limit allows to read: until what was owed at this moment is paid, also where others were quicker to owe
+    /// more. So nobody is left behind: a reader that is looks like a parent that gives nothing.
     pub(crate) async fn ready(&self) {
-        while let Some(wait) = self.wait(Instant::now()) {
-            tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
+        let came = Instant::now();
+        let Some(owed) = self.wait(came) else { return };
+        while let Some(rest) = owed.checked_sub(came.elapsed()).filter(|rest| !rest.is_zero()) {
+            let Some(wait) = self.wait(Instant::now()) else { return };
+            tokio::time::sleep(rest.min(wait).min(LOOK_AGAIN)).await;
         }
+    }
+
+    /// Bytes that should be on their way on one connection at most; `None`: no limit.
+    pub(crate) fn ahead(&self) -> Option<u32> {
+        let rate = self.0.lock().rate;
+        let bytes = u128::from(rate) * AHEAD.as_millis() / 1000;
+        (rate > 0).then(|| u32::try_from(bytes).unwrap_or(u32::MAX).max(LEAST_AHEAD))
     }
 
     /// Whether [`Self::ready`] would return at once.
@@ -102,9 +118,39 @@ mod tests {
     fn no_limit_never_waits_and_owes_nothing() {
         let bucket = Bucket::default();
         bucket.charge(1 << 40);
-        assert!(bucket.wait(Instant::now()).is_none());
+        assert!(bucket.wait(Instant::now()).is_none() && bucket.ahead().is_none());
         bucket.set(1000);
         assert!(bucket.wait(Instant::now()).is_none());
+    }
+
+    #[tokio::test]
+    async fn readers_get_the_same() {
+        const READERS: usize = 8;
+        let bucket = Bucket::default();
+        bucket.set(1_000_000);
+        bucket.charge(50_000);
+        let until = Instant::now() + Duration::from_millis(800);
+        let reading = (0..READERS).map(|_| async {
+            let mut steps = 0;
+            while Instant::now() < until {
+                bucket.ready().await;
+                bucket.charge(5_000);
+                steps += 1;
+            }
+            steps
+        });
+        let steps: Vec<u32> = futures::future::join_all(reading).await;
+        let (least, most) = (steps.iter().min().unwrap(), steps.iter().max().unwrap());
+        assert!(*most <= least + 2, "{steps:?}");
+    }
+
+    #[test]
+    fn what_is_sent_ahead_is_bounded() {
+        let bucket = Bucket::default();
+        for (rate, ahead) in [(1, 128 << 10), (25_000_000, 1_250_000), (u64::MAX, u32::MAX)] {
+            bucket.set(rate);
+            assert_eq!(bucket.ahead(), Some(ahead));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::{CgroupSkb, ProgramFd, SockOps};
 use aya::{Ebpf, Pod};
-use hawker_abi::clock::BURST_NS;
+use hawker_abi::clock::{BURST_NS, DEPARTURE_BURST_NS};
 use hawker_abi::{
     Class, ClassCounters, Counters, Endpoint, FlowKey, Limit, MODE_ACCOUNT, MODE_CLOCK, MODE_EDT, PeerAddr,
     PeerState, Settings,
@@ -235,7 +235,7 @@ pub(super) fn settings(orders: &Orders) -> Settings {
             Mode::Departure => MODE_EDT,
         },
         piece_port: orders.piece_port.into(),
-        burst_ns: BURST_NS,
+        burst_ns: if orders.mode == Mode::Departure { DEPARTURE_BURST_NS } else { BURST_NS },
         total_rate: orders.total_rate,
         level: orders.level,
         default_limit: orders.default_limit,
