@@ -337,7 +337,8 @@ impl Rounds<'_> {
         let (all, backlog) = (links.total(), links.backlog());
         let own = if links.count_whole() { reading.whole } else { reading.wire() };
         drop(links);
-        let measured = self.gauge.measure(reading, (all, own), backlog, elapsed);
+        let held_back = self.desk.state.lock().mode() == Mode::Departure;
+        let measured = self.gauge.measure(reading, (all, own), backlog, held_back, elapsed);
         let measured = measured.unwrap_or_default();
         let limit = self.giving_way.step(wish, &measured, elapsed);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate; `as` saturates")]

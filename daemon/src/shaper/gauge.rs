@@ -3,7 +3,8 @@
 //!
 //! Signs of a full link, any one of them: bytes that wait in the uplink's own queue, or were dropped there; and, for a link
 //! that is full farther on and only while somebody else sends, too: round trips of half the peers that became longer, or
-//! segments sent again. Of one slow peer alone these speak as well, so alone they do not count.
+//! segments sent again. Of one slow peer alone these speak as well, so alone they do not count. Where packets wait in `fq` for
+//! the departure times that limits gave them, neither a queue nor a round trip says anything: that wait is our own.
 //!
 //! Invariant: pure; counters and time go in.
 
@@ -58,12 +59,14 @@ struct RoundTrip {
 }
 
 impl Gauge {
-    /// What happened in `elapsed`, after which counters stand so; `None` the first time.
+    /// What happened in `elapsed`, after which counters stand so; `held_back`: packets wait for departure times meanwhile. `None`
+    /// the first time.
     pub(super) fn measure(
         &mut self,
         reading: &Reading,
         (all, own): (LinkBytes, LinkBytes),
         backlog: Backlog,
+        held_back: bool,
         elapsed: Duration,
     ) -> Option<Measured> {
         let counters = reading.classes.iter().fold(Counters::default(), |sum, class| sum.plus(*class));
@@ -84,7 +87,8 @@ impl Gauge {
         let again = retransmits.saturating_sub(last.retransmits) as f64;
         let lossy = grown.tx_packets >= MIN_PACKETS && again > LOSSY * grown.tx_packets as f64;
         let others = total - own > NOBODY * total;
-        let full = waits || backlog.drops > 0 || others && (longer || lossy);
+        let delayed = !held_back && (waits || others && longer);
+        let full = delayed || backlog.drops > 0 || others && lossy;
         Some(Measured { own, total, full })
     }
 
@@ -135,11 +139,12 @@ mod tests {
         gauge: Gauge,
         steps: u64,
         others: u64,
+        held_back: bool,
     }
 
     impl Stand {
         fn new() -> Self {
-            Self { gauge: Gauge::default(), steps: 0, others: 250_000 }
+            Self { gauge: Gauge::default(), steps: 0, others: 250_000, held_back: false }
         }
 
         fn step(&mut self, srtt_ms: [u32; 2], retransmits: u64, backlog: Backlog) -> Option<Measured> {
@@ -163,7 +168,7 @@ mod tests {
                 .collect();
             let link = |sent| LinkBytes { sent, received: 0 };
             let all = link(own + self.steps * self.others);
-            self.gauge.measure(&reading, (all, link(own)), backlog, STEP)
+            self.gauge.measure(&reading, (all, link(own)), backlog, self.held_back, STEP)
         }
     }
 
@@ -188,6 +193,16 @@ mod tests {
         assert!(!full([24, 1], 0, none), "within what varies");
         assert!(full([20, 1], 10, none), "6 % sent again, by each of two");
         assert!(!full([20, 1], 10, none));
+    }
+
+    #[test]
+    fn a_wait_that_is_our_own_is_no_sign() {
+        let (none, mut stand) = (Backlog::default(), Stand::new());
+        stand.held_back = true;
+        stand.step([1, 1], 0, none);
+        assert!(!stand.step([100, 100], 0, Backlog { bytes: 1 << 20, drops: 0 }).unwrap().full);
+        assert!(stand.step([1, 1], 10, none).unwrap().full, "sent again all the same");
+        assert!(stand.step([1, 1], 10, Backlog { bytes: 0, drops: 1 }).unwrap().full);
     }
 
     #[test]
