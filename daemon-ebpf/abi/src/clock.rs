@@ -122,7 +122,7 @@ mod tests {
                 next[turn] = now + u64::from(bytes) * NANOS / pace;
                 sent += u64::from(bytes);
             }
-            let allowed = rate + rate / 500 + rate / 1000 + u64::from(bytes) * (connections as u64 + 1);
+            let allowed = rate + rate * BURST_NS / NANOS + rate / 1000 + u64::from(bytes) * (connections as u64 + 1);
             prop_assert!(sent <= allowed, "{sent} of {allowed}");
             // The rate is used, too, where it is not the bound on being ahead that brakes.
             if u64::from(bytes) * connections as u64 * 10 < rate {

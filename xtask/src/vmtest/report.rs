@@ -20,6 +20,9 @@ pub(super) struct KernelReport {
     pub(super) results: Result<Results>,
 }
 
+/// Behind the name of a case that is run a second time (`Tally::run_timed`).
+const AGAIN: &str = ", again";
+
 /// Of one kernel, all suites.
 #[derive(Debug, Default)]
 pub(super) struct Results {
@@ -33,17 +36,23 @@ pub(super) struct Results {
 struct Case {
     name: String,
     passed: bool,
+    /// It failed once and was run again.
+    retried: bool,
     /// What it measured, or how it failed.
     lines: Vec<String>,
 }
 
 impl Results {
-    /// Takes over what a machine said: `--- NAME`, lines, `ok  NAME` or `FAILED  NAME`.
+    /// Takes over what a machine said: `--- NAME`, lines, `ok  NAME` or `FAILED  NAME`; `--- NAME, again` after the first try of two.
     pub(super) fn read(&mut self, said: &str) {
         let mut running: Option<Case> = None;
         for line in said.lines() {
             if let Some(name) = line.strip_prefix("--- ") {
-                running = Some(Case { name: name.to_owned(), passed: false, lines: Vec::new() });
+                let (name, retried) = name.strip_suffix(AGAIN).map_or((name, false), |name| (name, true));
+                let first = running.take().filter(|_| retried).map(|first| first.lines);
+                let mut lines = first.unwrap_or_default();
+                lines.extend(retried.then(|| "once more:".to_owned()));
+                running = Some(Case { name: name.to_owned(), passed: false, retried, lines });
             } else if line.starts_with("ok  ") || line.starts_with("FAILED  ") {
                 let Some(mut case) = running.take() else { continue };
                 case.passed = line.starts_with("ok  ");
@@ -97,7 +106,11 @@ pub(super) fn table(reports: &[KernelReport]) -> String {
     for (column, report) in reports.iter().enumerate() {
         let Ok(results) = &report.results else { continue };
         for case in &results.cases {
-            let result = if case.passed { "passed" } else { "**failed**" };
+            let result = match (case.passed, case.retried) {
+                (true, false) => "passed",
+                (true, true) => "passed when run again",
+                (false, _) => "**failed**",
+            };
             enter(&case.name, column, result.to_owned());
         }
         for broken in &results.broken {
@@ -198,6 +211,18 @@ mod tests {
         let passed: Vec<bool> = results.cases.iter().map(|case| case.passed).collect();
         assert_eq!((passed, results.failures()), (vec![true, true, false], 1));
         assert_eq!(results.cases[1].lines, ["figure"]);
+    }
+
+    #[test]
+    fn a_test_that_was_run_again_is_one_with_both_tries() {
+        let said = format!(
+            "--- one\n    1\nFAILED once  one\nwhy\n--- one, again\n    2\nok  one (1 s)\n{END} (0)\n"
+        );
+        let reports = [KernelReport { debian: &KERNELS[0], results: Ok(results(&said)) }];
+        assert!(table(&reports).contains("| one | passed when run again |"), "{}", table(&reports));
+        let Ok(results) = &reports[0].results else { unreachable!() };
+        assert_eq!((results.cases.len(), results.failures()), (1, 0));
+        assert_eq!(results.cases[0].lines, ["1", "once more:", "2"]);
     }
 
     #[test]
