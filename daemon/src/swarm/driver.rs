@@ -129,22 +129,38 @@ impl Driver {
         self.staff_own();
     }
 
+    /// Who was shunned for another blob is of no use to this one either, and the scheduler has to think of somebody else.
+    fn retire_shunned(&self) {
+        let (now, shunned) = (Instant::now(), &self.download.context.shunned);
+        let refused: Vec<Parent> = {
+            let state = self.download.state();
+            let working = state.parents.values().filter(|parent| !parent.retired);
+            working
+                .map(|known| known.parent.clone())
+                .filter(|parent| shunned.contains(&parent.host_id, now))
+                .collect()
+        };
+        for parent in refused {
+            self.download.update(|state| {
+                if let Some(known) = state.parents.get_mut(&parent.host_id) {
+                    known.retired = true;
+                }
+            });
+            let detail = format!("{} sent wrong bytes of another blob", parent.addr);
+            fetch::report_bad(&self.download, &parent, 0, detail);
+        }
+    }
+
     fn staff_parents(&mut self) {
-        let now = Instant::now();
-        let shunned = &self.download.context.shunned;
+        self.retire_shunned();
         let new: Vec<Parent> = {
             let mut state = self.download.state();
             let unstaffed = state.parents.values_mut().filter(|parent| !parent.staffed && !parent.retired);
-            let mut new = Vec::new();
-            for parent in unstaffed {
-                if shunned.contains(&parent.parent.host_id, now) {
-                    parent.retired = true;
-                } else {
-                    parent.staffed = true;
-                    new.push(parent.parent.clone());
-                }
-            }
-            new
+            let staffed = |parent: &mut super::state::ParentState| {
+                parent.staffed = true;
+                parent.parent.clone()
+            };
+            unstaffed.map(staffed).collect()
         };
         for parent in new {
             let download = Arc::clone(&self.download);
