@@ -212,9 +212,6 @@ fn verdict(met: bool) -> &'static str {
     if met { "" } else { " (NOT met)" }
 }
 
-/// Samples that a rate is judged by.
-const MEAN_OF: usize = 3;
-
 /// For each limit in turn, seconds until the rate stayed near it for good.
 #[must_use]
 pub fn settled(samples: &[Sample]) -> Vec<(u32, f64)> {
@@ -222,13 +219,8 @@ pub fn settled(samples: &[Sample]) -> Vec<(u32, f64)> {
         .chunk_by(|a, b| a.limit_mbit == b.limit_mbit)
         .map(|step| {
             let limit = f64::from(step[0].limit_mbit);
-            // Of a low limit a sample holds only a few segments: one more or less is a tenth of it.
-            let mean = |upto: usize| {
-                let some = &step[(upto + 1).saturating_sub(MEAN_OF)..=upto];
-                some.iter().map(|sample| sample.mbit).sum::<f64>() / some.len() as f64
-            };
-            let off = |upto: &usize| (mean(*upto) / limit - 1.0).abs() > HOLDS_WITHIN;
-            let last = (0..step.len()).rev().find(off).map(|upto| &step[upto]);
+            let off = |sample: &Sample| (sample.mbit / limit - 1.0).abs() > HOLDS_WITHIN;
+            let last = step.iter().rev().find(|sample| off(sample));
             // A sample is the time before it.
             let begin = step[0].seconds - 0.05;
             (step[0].limit_mbit, last.map_or(0.0, |last| last.seconds - begin))
@@ -315,12 +307,9 @@ mod tests {
             sample(0.15, 100.0, 50),
             sample(0.20, 70.0, 50),
             sample(0.25, 51.0, 50),
-            sample(0.30, 45.0, 50),
-            sample(0.35, 56.0, 50),
         ];
         let settled = settled(&samples);
-        // The mean of three at 0.30 is 55.3, and of the last three 50.7.
-        assert!(settled[0].1.abs() < 1e-9 && (settled[1].1 - 0.2).abs() < 1e-9, "{settled:?}");
+        assert!(settled[0].1.abs() < 1e-9 && (settled[1].1 - 0.1).abs() < 1e-9, "{settled:?}");
     }
 
     #[test]

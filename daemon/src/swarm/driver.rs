@@ -129,7 +129,7 @@ impl Driver {
         self.staff_own();
     }
 
-    /// Who was shunned for another blob is of no use to this one either, and the scheduler has to think of somebody else.
+    /// Who was shunned for another blob is of no use to this one either.
     fn retire_shunned(&self) {
         let (now, shunned) = (Instant::now(), &self.download.context.shunned);
         let refused: Vec<Parent> = {
@@ -141,13 +141,8 @@ impl Driver {
                 .collect()
         };
         for parent in refused {
-            self.download.update(|state| {
-                if let Some(known) = state.parents.get_mut(&parent.host_id) {
-                    known.retired = true;
-                }
-            });
             let detail = format!("{} sent wrong bytes of another blob", parent.addr);
-            fetch::report_bad(&self.download, &parent, 0, detail);
+            fetch::refuse(&self.download, &parent, 0, detail);
         }
     }
 

@@ -290,18 +290,22 @@ fn lost(download: &Download, parent: &Parent, piece: u32) {
 
 fn shun(download: &Download, parent: &Parent, piece: u32, detail: String) {
     tracing::warn!(task = %download.task, peer = %parent.addr, host = %parent.host_id, %detail, "shunning a peer");
-    let (ip, now) = (parent.addr.ip(), Instant::now());
+    refuse(download, parent, piece, detail.clone());
+    // Last, so that no other turn of this download says so a second time.
+    download.context.shunned.add(&parent.host_id, parent.addr.ip(), detail, Instant::now());
+}
+
+/// Takes nothing more from a parent for this download, and tells the scheduler, which has to think of somebody else.
+pub(super) fn refuse(download: &Download, parent: &Parent, piece: u32, detail: String) {
     download.update(|state| {
         if let Some(known) = state.parents.get_mut(&parent.host_id) {
             known.retired = true;
         }
     });
-    // Last, so that no other turn of this download says so a second time.
-    download.context.shunned.add(&parent.host_id, ip, detail.clone(), now);
     report_bad(download, parent, piece, detail);
 }
 
-pub(super) fn report_bad(download: &Download, parent: &Parent, piece: u32, detail: String) {
+fn report_bad(download: &Download, parent: &Parent, piece: u32, detail: String) {
     let (task, host_id) = (download.task, parent.host_id.clone());
     download.context.announce.tell(Notice::BadPeer { task, host_id, piece, detail });
 }
