@@ -12,6 +12,7 @@ use super::lists;
 use super::messages::{
     Assignment, Command, Event, HostId, HostInfo, Message, Order, Progress, SessionId, Want,
 };
+use super::parents::told;
 use super::silence::Signs;
 use super::task::{Task, Waiting};
 use hawker_api::task::TaskId;
@@ -111,7 +112,7 @@ impl Core {
         let awaited: Vec<TaskId> = self.awaited.iter().copied().collect();
         for id in awaited {
             self.revoke_stalled(&id, now);
-            self.tell_news(&id);
+            self.tell_news(&id, now);
             self.ask_list(&id, now);
             let ended = self.tasks.get_mut(&id).is_some_and(|task| {
                 let before = task.bans.len();
@@ -267,12 +268,11 @@ impl Core {
         }
         let waiting = task.wants.entry(host.clone()).or_insert_with(Waiting::default);
         waiting.can_fetch = want.can_fetch;
-        let (size, proven, digests) = (task.size(), task.proven, task.all_runs());
-        let told = Assignment { task: Some(id), size, digests, proven, ..Assignment::default() };
+        let told = Assignment { digests: task.all_runs(), ..told(host, task, &id, now) };
         if let Some(state) = self.hosts.get_mut(host) {
             state.tasks.insert(id);
             let session = state.session;
-            if size.is_some() || !told.digests.is_empty() {
+            if told.size.is_some() || !told.digests.is_empty() {
                 self.command(session, Order::Assignment(told));
             }
         }

@@ -3,7 +3,8 @@
 //! Invariant: whoever wants a task is told every entry of its list, once it has one.
 
 use super::core::Core;
-use super::messages::{Assignment, HostId, Order, PieceList, Run, SessionId};
+use super::messages::{Assignment, Command, HostId, Order, PieceList, Run};
+use super::parents::told;
 use super::task::Task;
 use hawker_api::pieces::PieceSet;
 use hawker_api::task::TaskId;
@@ -63,7 +64,7 @@ impl Core {
     }
 
     /// Tells those who wait what is new of the size and the piece list.
-    pub(super) fn tell_news(&mut self, id: &TaskId) {
+    pub(super) fn tell_news(&mut self, id: &TaskId, now: Instant) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         if task.news.is_empty() && !task.size_is_news {
             return;
@@ -72,13 +73,12 @@ impl Core {
         task.size_is_news = false;
         news.sort_unstable();
         let runs = task.runs(news.into_iter());
-        let (size, proven) = (task.size(), task.proven);
-        let sessions: Vec<SessionId> =
-            task.wants.keys().filter_map(|host| self.hosts.get(host)).map(|host| host.session).collect();
-        for session in sessions {
-            let told =
-                Assignment { task: Some(*id), size, digests: runs.clone(), proven, ..Assignment::default() };
-            self.command(session, Order::Assignment(told));
+        for host in task.wants.keys() {
+            if let Some(session) = self.hosts.get(host).map(|state| state.session) {
+                let order =
+                    Order::Assignment(Assignment { digests: runs.clone(), ..told(host, task, id, now) });
+                self.out.push(Command { session, order });
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl Metrics {
 
 fn kind(order: &Order) -> &'static str {
     match order {
+        Order::Assignment(told) if !told.digests.is_empty() => "digests",
         Order::Assignment(told) if !told.refused.is_empty() => "refused",
         Order::Assignment(told) if told.parents.is_some() => "parents",
         Order::Assignment(_) => "digests",

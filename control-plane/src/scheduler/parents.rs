@@ -113,15 +113,7 @@ impl Core {
         let spare = parents.iter().any(|parent| task.complete.contains(parent) && !busy(parent));
         let describe = |parent| self.describe(host, parent, task, spare && busy(parent));
         let parents = parents.iter().filter_map(describe).collect();
-        let refused = if task.wants.get(host).is_some_and(|waiting| waiting.refused) { REFUSED } else { "" };
-        let order = Assignment {
-            task: Some(*id),
-            size: task.size(),
-            parents: Some(parents),
-            proven: task.proven,
-            refused: refused.to_owned(),
-            ..Assignment::default()
-        };
+        let order = Assignment { parents: Some(parents), ..told(host, task, id, now) };
         if let Some(session) = self.hosts.get(host).map(|state| state.session) {
             self.command(session, Order::Assignment(order));
         }
@@ -142,11 +134,9 @@ impl Core {
             let Some(task) = self.tasks.get_mut(id) else { return };
             let Some(waiting) = task.wants.get_mut(&host) else { continue };
             waiting.refused = !waiting.refused;
-            let refused = if waiting.refused { refusal(&host, task, now) } else { String::new() };
-            let (size, proven) = (task.size(), task.proven);
-            let told = Assignment { task: Some(*id), size, proven, refused, ..Assignment::default() };
+            let order = Order::Assignment(told(&host, task, id, now));
             if let Some(session) = self.hosts.get(&host).map(|state| state.session) {
-                self.command(session, Order::Assignment(told));
+                self.command(session, order);
             }
         }
     }
@@ -164,6 +154,14 @@ impl Core {
         let reason = format!("{kind}{what}, {place}, {} children{spared}", of.uploads);
         Some(Parent { host: of.info.clone(), reason, reserve })
     }
+}
+
+/// What every assignment says: the size, and whether the host has to help itself. One that left that out would take it back.
+pub(super) fn told(host: &HostId, task: &Task, id: &TaskId, now: Instant) -> Assignment {
+    let is_refused = task.wants.get(host).is_some_and(|waiting| waiting.refused);
+    let refused = if is_refused { refusal(host, task, now) } else { String::new() };
+    let (size, proven) = (task.size(), task.proven);
+    Assignment { task: Some(*id), size, parents: None, digests: Vec::new(), proven, refused }
 }
 
 fn refusal(host: &HostId, task: &Task, now: Instant) -> String {

@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// is done sooner than whoever would take it over.
 pub(super) const STALE_CLAIM: Duration = Duration::from_secs(4);
 
+/// A parent's other connection takes a piece over when nothing came for this long: after it was found out whether the
+/// parent as a whole stands still, as one that did would only send the same bytes again.
+const STALE_CONNECTION: Duration = Duration::from_secs(5);
+
 /// The right to write one piece, until somebody takes it over.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
@@ -40,9 +44,16 @@ impl Claim {
         *self.valid.lock()
     }
 
-    /// Whether it is one of the parent with these bytes, which gives nothing.
-    pub(super) fn is_in_vain(&self, given: &Arc<AtomicU64>) -> bool {
-        Arc::ptr_eq(&self.given, given) && self.progress.lapsed.load(Ordering::Relaxed)
+    /// Whether it is one of the parent with these bytes, and its other connection would get no more: because the parent
+    /// gives nothing, or because there was not time enough to see whether it does.
+    pub(super) fn is_in_vain(&self, given: &Arc<AtomicU64>, now: Instant) -> bool {
+        let lapsed = self.progress.lapsed.load(Ordering::Relaxed);
+        Arc::ptr_eq(&self.given, given) && (lapsed || self.is_still_for(now) < STALE_CONNECTION)
+    }
+
+    /// How long ago something last came.
+    fn is_still_for(&self, now: Instant) -> Duration {
+        self.age(now).saturating_sub(Duration::from_millis(self.progress.millis.load(Ordering::Relaxed)))
     }
 
     fn wrote(&self, bytes: u64, now: Instant) {
@@ -70,7 +81,6 @@ impl Claim {
     /// a limit are all slow, and each that took a piece over would send its bytes a second time.
     pub(super) fn is_overdue(&self, length: u64, now: Instant, quick: Duration) -> bool {
         let age = self.age(now);
-        let moved = Duration::from_millis(self.progress.millis.load(Ordering::Relaxed));
         if self.progress.lapsed.load(Ordering::Relaxed) {
             return true;
         }
@@ -78,7 +88,7 @@ impl Claim {
             return false;
         }
         let written = self.written();
-        if written == 0 || age.saturating_sub(moved) >= STALE_CLAIM {
+        if written == 0 || self.is_still_for(now) >= STALE_CLAIM {
             return true;
         }
         let left = age.as_secs_f64() * length.saturating_sub(written) as f64 / written as f64;
@@ -166,6 +176,23 @@ mod tests {
         let slow = Claims::default().claim(0, begun, Arc::default());
         slow.wrote(40, begun + after(39.0));
         assert!(slow.is_overdue(4 * MIB, begun + after(40.0), after(20.0)), "a byte a second");
+    }
+
+    #[test]
+    fn another_connection_of_the_same_parent_waits_longer_than_it_takes_to_see_that_it_stands_still() {
+        let (mut claims, now) = (Claims::default(), Instant::now());
+        let (given, other) = (Arc::default(), Arc::default());
+        let claim = claims.claim(1, now, Arc::clone(&given));
+        claim.wrote(MIB, now + after(1.0));
+        assert!(claim.is_overdue(4 * MIB, now + after(5.1), after(0.1)), "for others");
+        assert!(!claim.is_in_vain(&other, now + after(5.1)));
+        assert!(claim.is_in_vain(&given, now + after(5.9)));
+        assert!(
+            !claim.is_in_vain(&given, now + after(6.0)),
+            "the parent gives, and this connection does not"
+        );
+        claims.lapse(&given, true);
+        assert!(claim.is_in_vain(&given, now + after(60.0)));
     }
 
     #[test]

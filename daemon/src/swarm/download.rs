@@ -139,7 +139,7 @@ impl Download {
             State::count(&mut state.fetched, source, range.end - range.start);
             state.origins.insert(piece, (source, attester));
             state.last_progress = Instant::now();
-            (state.refused, state.origin_stopped) = (None, None);
+            state.origin_stopped = None;
         });
         let attested = (source == Source::Origin && self.disproven.is_none()).then(|| arrived.digest());
         self.context.announce.tell(Notice::Piece { task: self.task, size: geometry.size(), piece, attested });

@@ -36,7 +36,7 @@ pub struct Assignment {
     /// Replace the former ones; `None`: unchanged.
     pub parents: Option<Vec<Parent>>,
     pub digests: Vec<Attested>,
-    /// Nobody in the cluster can serve or fetch it for this node: why.
+    /// Nobody in the cluster can serve or fetch it for this node: why. `None`: not so, or no longer.
     pub refused: Option<String>,
 }
 

@@ -205,8 +205,7 @@ impl State {
         let is_open = |piece| {
             let open = !held.contains(piece) && self.expected.contains_key(&piece);
             let quick = state.took.unwrap_or(STALE_CLAIM);
-            // Its other connection gets no more of it than this one would.
-            let in_vain = self.claims.get(piece).is_some_and(|claim| claim.is_in_vain(&state.given));
+            let in_vain = self.claims.get(piece).is_some_and(|claim| claim.is_in_vain(&state.given, now));
             let spared = state.parent.reserve && self.others_may_give(piece);
             open && !in_vain && !spared && !self.is_claimed(piece, now, quick)
         };

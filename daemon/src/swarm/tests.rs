@@ -141,6 +141,39 @@ async fn a_peer_that_serves_a_flipped_byte_is_named_and_replaced() {
 }
 
 #[tokio::test]
+async fn who_lied_of_one_blob_is_asked_for_no_other_that_is_under_way() {
+    let (bytes, other) = (content(12, MIB), content(13, 2 * MIB));
+    let origin = Origin::start(&other).await;
+    let (liar, child) = (Node::start("liar", &origin, 0).await, Node::start("child", &origin, 0).await);
+    let (lied_of, under_way) = (task_of(&bytes), task_of(&other));
+    liar.put(&bytes);
+    liar.flip(&lied_of, 17);
+    child.told.connect();
+    let wanted = |task| move |notice: &Notice| matches!(notice, Notice::Want(want) if want.task == task);
+    let bad = |of| move |notice: &Notice| matches!(notice, Notice::BadPeer { task, .. } if *task == of);
+    let first = async {
+        child.told.wait(wanted(under_way)).await;
+        // It does not have it, and nobody knows that yet.
+        child.swarm.order(assignment(under_way, &other, "seed", vec![liar.as_parent()]));
+        let _ = open(&child, lied_of).await;
+    };
+    let steering = async {
+        child.told.wait(wanted(lied_of)).await;
+        child.swarm.order(assignment(lied_of, &bytes, "seed", vec![liar.as_parent()]));
+        child.told.wait(bad(lied_of)).await;
+        child.told.wait(bad(under_way)).await;
+        for task in [lied_of, under_way] {
+            let refused = Some("nobody has it".to_owned());
+            let (size, parents, digests) = (None, Some(Vec::new()), Vec::new());
+            child.swarm.order(Order::Assignment(Assignment { task, size, parents, digests, refused }));
+        }
+    };
+    let (pulled, (), ()) = tokio::join!(pull(&child, under_way), first, steering);
+    assert!(pulled == other);
+    assert_eq!(child.told.count(bad(under_way)), 1, "said once");
+}
+
+#[tokio::test]
 async fn a_restart_fetches_only_what_is_missing() {
     let bytes = content(5, 20 * MIB);
     let origin = Origin::start(&bytes).await;

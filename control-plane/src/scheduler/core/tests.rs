@@ -241,6 +241,22 @@ fn who_complains_of_the_only_one_that_has_it_is_told_at_once_to_help_itself() {
 }
 
 #[test]
+fn news_of_the_list_and_another_want_do_not_take_a_refusal_back() {
+    let mut stage = Stage::new(&[("liar", false), ("a", false)]);
+    stage.say(1, Message::Inventory(vec![(task_id(1), PIECE)]));
+    stage.say(2, want(1, None));
+    stage.say(2, Message::BadPeer { task: task_id(1), host: "liar".into() });
+    let run = Run { first: 0, digests: vec![digest(0)], attester: "liar".into() };
+    let list = PieceList { task: task_id(1), size: PIECE, runs: vec![run], proven: true };
+    stage.say(1, Message::PieceList(list));
+    stage.pass(Duration::from_millis(20));
+    assert_eq!(stage.digests(2), 1, "it was told the list");
+    assert!(stage.refused(2).contains("nobody in the cluster"), "{:?}", stage.refused(2));
+    stage.say(2, want(1, Some(PIECE)));
+    assert!(stage.refused(2).contains("nobody in the cluster"), "{:?}", stage.refused(2));
+}
+
+#[test]
 fn a_disproven_list_is_forgotten_and_its_author_gets_no_lease() {
     let mut stage = Stage::new(&[("a", false), ("b", false), ("c", false)]);
     for session in 1..=3 {
