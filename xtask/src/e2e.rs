@@ -7,6 +7,7 @@ mod bandwidth;
 mod clients;
 mod conformance;
 mod console;
+mod containerd_two;
 mod crowd;
 mod faults;
 mod files;
@@ -23,15 +24,18 @@ mod upgrade;
 
 use crate::binaries;
 use crate::demo;
+use crate::lab::cri;
 use crate::lab::images::{self, Image, LayerPlan};
 use crate::lab::network::Cluster;
 use crate::lab::{Lab, Node, Plan};
 use crate::setup::Ability;
 use crate::test::Tally;
 use anyhow::{Result, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Case = (&'static str, Group);
+/// Where a program is, or why it is not.
+type Program = fn() -> Result<PathBuf, String>;
 
 /// Cases that share a lab.
 enum Group {
@@ -53,8 +57,8 @@ enum Group {
     Console,
     /// As a pair, where helm can be had.
     Pod(fn(&mut Lab) -> Result<()>),
-    /// As a pair, where `crictl` can be had.
-    Cri(fn(&mut Lab, &Path) -> Result<()>),
+    /// As a pair, where these programs can be had, which Debian has not.
+    With(&'static [Program], fn(&mut Lab, &[PathBuf]) -> Result<()>),
     /// One node.
     Solo(fn(&mut Lab) -> Result<()>),
 }
@@ -95,7 +99,14 @@ const CASES: &[Case] = &[
         Group::Pair(private::by_password),
     ),
     ("private: by token, and public images without credentials", Group::Pair(private::by_token)),
-    (clients::CRI, Group::Cri(clients::by_cri)),
+    (
+        "clients: crictl, public and private images; a second user is refused",
+        Group::With(&[cri::crictl], clients::by_cri),
+    ),
+    (
+        "clients: containerd 2, two directories in its config_path, before and after init-runtime",
+        Group::With(&[cri::crictl, cri::containerd_two], containerd_two::set_up),
+    ),
     ("clients: Docker's daemon, with Hawker for its registry mirror", Group::Pair(clients::by_docker)),
     ("misbehaving: origins, pulls end within direct + 5 s", Group::Pair(misbehaving::origins)),
     ("misbehaving: peers, pulls end within direct + 5 s", Group::Pair(misbehaving::peers)),
@@ -156,7 +167,7 @@ pub(crate) fn run(ability: &Ability, only: Option<&str>, tally: &mut Tally) -> R
                 Group::Trio(_) => Plan { peers: vec![3], seeds: false, ..Plan::default() },
                 Group::Managers(_) => managers::plan(),
                 Group::Seeded(_) => Plan { peers: vec![2], seeds: true, ..Plan::default() },
-                Group::Pair(_) | Group::Pod(_) | Group::Console | Group::Cri(_) => {
+                Group::Pair(_) | Group::Pod(_) | Group::Console | Group::With(..) => {
                     Plan { peers: vec![2], seeds: false, ..Plan::default() }
                 }
                 Group::Solo(_) => Plan { peers: vec![1], seeds: false, ..Plan::default() },
@@ -166,7 +177,10 @@ pub(crate) fn run(ability: &Ability, only: Option<&str>, tally: &mut Tally) -> R
             match group {
                 Group::Demo(run) | Group::Crowd { run, .. } | Group::Bandwidth { run, .. } => run(&lab)?,
                 Group::Console => console::run(&mut lab)?,
-                Group::Cri(run) => run(&mut lab, &clients::crictl().map_err(anyhow::Error::msg)?)?,
+                Group::With(programs, run) => {
+                    let found: Result<Vec<_>, _> = programs.iter().map(|program| program()).collect();
+                    run(&mut lab, &found.map_err(anyhow::Error::msg)?)?;
+                }
                 Group::Trio(run)
                 | Group::Seeded(run)
                 | Group::Managers(run)
@@ -186,7 +200,7 @@ fn obstacle(group: &Group) -> Result<Option<String>> {
     Ok(match group {
         Group::Console => console::can_run().err(),
         Group::Pod(_) => pod::missing()?,
-        Group::Cri(_) => clients::crictl().err(),
+        Group::With(programs, _) => programs.iter().find_map(|program| program().err()),
         _ => None,
     })
 }

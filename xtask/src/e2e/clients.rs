@@ -3,27 +3,31 @@
 use super::private::{delivered_from, open};
 use super::{image, origin_ratio};
 use crate::lab::containerd::Via;
-use crate::lab::cri::{self, Cri};
+use crate::lab::cri::Cri;
 use crate::lab::docker::Docker;
 use crate::lab::guarded::{ALICE, BOB, Door, Guarded};
 use crate::lab::images::Image;
 use crate::lab::network::Cluster;
 use crate::lab::{Lab, REGISTRY_NAME};
-use anyhow::{Result, ensure};
-use std::path::Path;
-
-pub(super) const CRI: &str = "clients: crictl, public and private images; a second user is refused";
+use anyhow::{Result, bail, ensure};
+use std::path::{Path, PathBuf};
 
 /// As pods do it: the runtime gets the pull secret with the request, and knows the mirror from its hosts directory.
-pub(super) fn by_cri(lab: &mut Lab, crictl: &Path) -> Result<()> {
+pub(super) fn by_cri(lab: &mut Lab, programs: &[PathBuf]) -> Result<()> {
+    let [crictl] = programs else { bail!("{programs:?} instead of crictl") };
     let public = image(lab, "cri-public", &[5, 1])?;
     without_credentials(lab, crictl, &public)?;
+    private(lab, || Cri::start("a2", crictl, Via::Mirror))
+}
+
+/// Private images of both kinds of registry, first on node a1, then by the runtime that `start` starts on a2, with the mirror alone.
+pub(super) fn private(lab: &mut Lab, start: impl Fn() -> Result<Cri>) -> Result<()> {
     for door in [Door::Passwords, Door::Tokens] {
         // Under a name of its own for each door: what one let in, the other must not find.
         let secret = image(lab, &format!("secret-{}", door.name()), &[6, 1])?;
         let _guarded = open(lab, door, "")?;
         lab.node("a1")?.containerd.try_pull(&secret.reference, Via::Mirror, Some(ALICE))?;
-        let cri = Cri::start("a2", crictl, Via::Mirror)?;
+        let cri = start()?;
         refused(&cri, &secret, "the cluster")?;
         let before = delivered_from(lab, "a2")?;
         let pulled = cri.pull(&secret.reference, Some(ALICE))?;
@@ -104,9 +108,4 @@ pub(super) fn by_docker(lab: &mut Lab) -> Result<()> {
     println!("    docker as nobody: the private image is refused");
     ensure!(from_origin as f64 <= 1.1 * public.bytes() as f64, "{from_origin} bytes from the origin");
     Ok(())
-}
-
-/// Where crictl is, or why it is not.
-pub(super) fn crictl() -> Result<std::path::PathBuf, String> {
-    cri::crictl()
 }

@@ -4,6 +4,7 @@
 //! The node's files lie in a directory of the lab: `--root` for the commands, `--hosts-dir` for `ctr`, a bind mount
 //! over `/etc/containers` in a mount namespace of its own for podman.
 
+use super::private::delivered_from;
 use super::{has_all, image};
 use crate::command::{self, Finished, LONG, SHORT, check};
 use crate::lab::containerd::Via;
@@ -104,7 +105,7 @@ enum Way {
 fn pulls(lab: &Lab, root: &Path, image: &Image, way: Way) -> Result<()> {
     let node = lab.node(NODE)?;
     for runtime in ["containerd", "podman"] {
-        let (before, origin) = (delivered(lab)?, lab.origin_bytes(Cluster::A)?);
+        let (before, origin) = (delivered_from(lab, NODE)?.1, lab.origin_bytes(Cluster::A)?);
         let took = if runtime == "containerd" {
             let took =
                 node.containerd.pull(&image.reference, Via::Dir(&root.join("etc/containerd/certs.d")))?;
@@ -114,7 +115,7 @@ fn pulls(lab: &Lab, root: &Path, image: &Image, way: Way) -> Result<()> {
         } else {
             podman(root, image)?.took
         };
-        let (moved, origin) = (delivered(lab)? - before, lab.origin_bytes(Cluster::A)? - origin);
+        let (moved, origin) = (delivered_from(lab, NODE)?.1 - before, lab.origin_bytes(Cluster::A)? - origin);
         println!(
             "    {runtime} {way:?}: {moved} bytes from hawkerd, {origin} from the registry, {:.2} s; the image has {}",
             took.as_secs_f64(),
@@ -126,12 +127,6 @@ fn pulls(lab: &Lab, root: &Path, image: &Image, way: Way) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn delivered(lab: &Lab) -> Result<u64> {
-    let status = lab.node(NODE)?.daemon.status()?;
-    let sources = status["delivered"].as_object().context("a status without delivered")?;
-    Ok(sources.values().filter_map(Value::as_u64).sum())
 }
 
 /// A pull into an empty store, in the node's network, with the node's `/etc/containers`.

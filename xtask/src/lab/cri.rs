@@ -19,11 +19,18 @@ use std::time::Duration;
 const CRICTL: &str = "sigs.k8s.io/cri-tools/cmd/crictl";
 /// Speaks the first version of the interface, as containerd does from 1.6 on.
 const VERSION: &str = "v1.34.0";
+const CONTAINERD: &str = "github.com/containerd/containerd/v2/cmd/containerd";
+const CONTAINERD_VERSION: &str = "v2.4.2";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// `crictl`, which Debian has not; an error says why there is none here.
 pub(crate) fn crictl() -> Result<PathBuf, String> {
     go::install(CRICTL, VERSION)
+}
+
+/// containerd as nodes of today have it, where Debian's is 1.6; an error says why there is none here.
+pub(crate) fn containerd_two() -> Result<PathBuf, String> {
+    go::install(CONTAINERD, CONTAINERD_VERSION)
 }
 
 /// The running runtime of one node.
@@ -58,8 +65,37 @@ impl Cri {
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let mut command = netns::command(&netns::name(name), "containerd");
         command.arg("--config").arg(&config);
-        let what = format!("containerd with CRI of {name}");
-        let process = Process::start(&what, &mut command, &config.with_extension("log"))?;
+        Self::launch(name, crictl, &mut command, &config.with_extension("log"))
+    }
+
+    /// Starts `containerd` of version 2 with `/etc/containerd` and `/etc/hosts` of the node whose root directory this is.
+    pub(crate) fn start_two(name: &str, crictl: &Path, containerd: &Path, root: &Path) -> Result<Self> {
+        let (data, run) = (data_dir(name).join("cri"), run_dir(name).join("cri"));
+        for dir in [&data, &run] {
+            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let config = data.join("containerd.toml");
+        let text = format!(
+            "version = 3\nroot = \"{}\"\nstate = \"{}\"\nimports = [\"/etc/containerd/config.toml\"]\n\
+             [grpc]\naddress = \"{}\"\n[ttrpc]\naddress = \"{}\"\n\
+             [plugins.\"io.containerd.cri.v1.runtime\".cni]\nconf_dir = \"{}\"\n",
+            data.join("root").display(),
+            run.join("state").display(),
+            socket(name).display(),
+            run.join("ttrpc.sock").display(),
+            data.join("cni").display(),
+        );
+        fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        let script = "mkdir -p /etc/containerd && mount --bind \"$1/containerd\" /etc/containerd && \
+                      mount --bind \"$1/hosts\" /etc/hosts && shift && exec \"$@\"";
+        let mut command = netns::command(&netns::name(name), "unshare");
+        command.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(root.join("etc"));
+        command.arg(containerd).arg("--config").arg(&config);
+        Self::launch(name, crictl, &mut command, &config.with_extension("log"))
+    }
+
+    fn launch(name: &str, crictl: &Path, command: &mut Command, log: &Path) -> Result<Self> {
+        let process = Process::start(&format!("containerd with CRI of {name}"), command, log)?;
         let mut cri = Self { name: name.to_owned(), crictl: crictl.to_owned(), process };
         let ready = interrupt::poll("the runtime interface answers", START_LIMIT, || {
             cri.process.check()?;
