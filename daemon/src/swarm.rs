@@ -35,7 +35,7 @@ use crate::mirror::blobs::{Blob, BlobRequest, Blobs, OpenError};
 use crate::origin::{Credentials, OriginClient, OriginObject};
 use crate::peer::client::PeerClient;
 use crate::peer::service::{Found, Holdings};
-use crate::status::{BadPeerReport, TaskReport};
+use crate::status::{BadPeerReport, BySource, TaskReport};
 use crate::store::{BlobFile, Store, StoreError};
 use context::Context;
 use download::{Download, Interest};
@@ -90,7 +90,8 @@ pub struct Swarm {
 struct Inner {
     context: Arc<Context>,
     active: Mutex<HashMap<TaskId, Arc<Download>>>,
-    history: Mutex<VecDeque<TaskReport>>,
+    /// With what is still read of them.
+    history: Mutex<VecDeque<(TaskReport, Arc<Mutex<BySource>>)>>,
     /// What the origin's own bytes did not match: asked for again, it would be the same again.
     wrong: Mutex<Table<TaskId, ()>>,
     tracker: TaskTracker,
@@ -163,7 +164,12 @@ impl Swarm {
     /// Running downloads and the last that ended.
     pub fn tasks(&self) -> Vec<TaskReport> {
         let mut tasks: Vec<_> = self.downloads().iter().map(|download| download.report()).collect();
-        tasks.extend(self.inner.history.lock().iter().cloned());
+        let history = self.inner.history.lock();
+        let current = |(report, delivered): &(TaskReport, Arc<Mutex<BySource>>)| TaskReport {
+            delivered: *delivered.lock(),
+            ..report.clone()
+        };
+        tasks.extend(history.iter().map(current));
         tasks
     }
 
@@ -311,7 +317,7 @@ impl Swarm {
             self.inner.wrong.lock().insert(download.task, (), now, now + WRONG_FOR);
         }
         let mut history = self.inner.history.lock();
-        history.push_front(download.report());
+        history.push_front((download.report(), Arc::clone(&download.delivered)));
         history.truncate(MAX_HISTORY);
     }
 

@@ -13,7 +13,7 @@ use super::shunned::unix_ms;
 use super::state::{Outcome, State};
 use crate::metrics::Source;
 use crate::origin::{Credentials, OriginObject};
-use crate::status::TaskReport;
+use crate::status::{BySource, TaskReport};
 use crate::store::BlobFile;
 use hawker_api::pieces::{Geometry, PieceDigest, PieceSet};
 use hawker_api::task::TaskId;
@@ -36,6 +36,8 @@ pub(super) struct Download {
     changes: watch::Sender<u64>,
     arrival: watch::Sender<Option<Arc<BlobFile>>>,
     started: SystemTime,
+    /// To readers here, who may go on after the download has ended.
+    pub(super) delivered: Arc<Mutex<BySource>>,
     /// The trace it belongs to, for others who work for it.
     pub(super) traceparent: OnceLock<String>,
 }
@@ -58,6 +60,7 @@ impl Download {
             changes: watch::channel(0).0,
             arrival: watch::channel(None).0,
             started: SystemTime::now(),
+            delivered: Arc::default(),
             traceparent: OnceLock::new(),
         })
     }
@@ -212,7 +215,7 @@ impl Download {
             pieces_held: held,
             pieces_total: total,
             state: described,
-            delivered: state.delivered,
+            delivered: *self.delivered.lock(),
             fetched: state.fetched,
             started_unix_ms: unix_ms(self.started),
             finished_unix_ms: state.ended.map(unix_ms),

@@ -157,7 +157,7 @@ impl ArrivingReader {
         let (download, length) = (self.download(), bytes.len() as u64);
         let source = download.source_of(piece);
         download.context.metrics.delivered(source, length);
-        State::count(&mut download.state().delivered, source, length);
+        State::count(&mut download.delivered.lock(), source, length);
         self.given.add(source, length);
         Ok(Some(bytes))
     }

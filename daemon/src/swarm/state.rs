@@ -95,7 +95,6 @@ pub(super) struct State {
     started: Instant,
     answered: bool,
     pub(super) last_progress: Instant,
-    pub(super) delivered: BySource,
     pub(super) fetched: BySource,
 }
 
@@ -128,7 +127,6 @@ impl State {
             started: now,
             answered: false,
             last_progress: now,
-            delivered: BySource::default(),
             fetched: BySource::default(),
         }
     }

@@ -56,6 +56,8 @@ async fn alone_a_node_fetches_from_the_origin_and_keeps_it() {
     assert_eq!(origin.sent(), bytes.len() as u64);
     node.settled().await;
     assert_eq!(node.store.held(), [(task, bytes.len() as u64)]);
+    // The last piece is read after the download has ended; the second pull is the store's.
+    assert_eq!(node.swarm.tasks()[0].delivered.origin, bytes.len() as u64);
 }
 
 #[tokio::test]
