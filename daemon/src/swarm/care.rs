@@ -4,6 +4,7 @@
 
 use super::Swarm;
 use super::orders::{LeaseOutcome, Notice};
+use super::state::Outcome;
 use crate::status::{RemoveError, Stored, StoredReport};
 use crate::store::StoreError;
 use hawker_api::task::TaskId;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// A process that sleeps this long and wakes so much later stood still; the scheduler waits 3 s.
 const PULSE: Duration = Duration::from_millis(250);
 const STOOD_STILL: Duration = Duration::from_millis(2500);
-/// How long a removal waits for a download that has everything already.
-const ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// How long a removal waits for a download that has everything already and writes it to the disk; the tool waits for 10 s.
+const ENDS_WITHIN: Duration = Duration::from_secs(8);
 /// Expired blobs are looked for this often, and never more often than their lifetime.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -40,7 +41,7 @@ impl Stored for Swarm {
         if blob.pinned && !pinned_too {
             return Err(RemoveError::Pinned);
         }
-        if self.download(task).is_some() && !(blob.complete && self.ends_soon(task)) {
+        if !self.ends_soon(task) {
             return Err(RemoveError::Downloading);
         }
         store.remove(task)?;
@@ -54,11 +55,13 @@ impl Stored for Swarm {
 }
 
 impl Swarm {
-    /// Whether a download that has all its bytes, and given them to whoever waited, has told so everywhere. Blocks for a moment.
+    /// Whether there is no download, or one that has proven all its bytes, given them to whoever waited, and has written
+    /// them by then. Blocks meanwhile.
     fn ends_soon(&self, task: &TaskId) -> bool {
         let until = Instant::now() + ENDS_WITHIN;
-        while self.download(task).is_some() {
-            if Instant::now() > until {
+        while let Some(download) = self.download(task) {
+            let proven = matches!(download.state().outcome, Some(Outcome::Verified));
+            if !proven || Instant::now() > until {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -6,6 +6,7 @@ mod still;
 
 use super::*;
 use crate::mirror::blobs::{BlobReader, ReadError};
+use crate::status::{RemoveError, Stored};
 use crate::swarm::orders::{Assignment, LeaseOutcome, Parent};
 use fixture::{MIB, Node, Origin, content, object, pieces_of, task_of};
 use std::time::Duration;
@@ -245,6 +246,33 @@ async fn without_a_scheduler_the_known_parents_still_serve() {
     let (pulled, ()) = tokio::join!(pulling, steering);
     assert!(pulled == bytes);
     assert_eq!(origin.sent(), 0);
+}
+
+#[tokio::test]
+async fn what_is_being_downloaded_is_not_removed_and_what_was_just_read_is() {
+    let bytes = content(14, 9 * MIB);
+    let origin = Origin::start(&bytes).await;
+    let node = Node::start("a", &origin, 0).await;
+    let task = task_of(&bytes);
+    let remove = || {
+        let swarm = node.swarm.clone();
+        async move { tokio::task::spawn_blocking(move || swarm.remove(&task, false)).await.unwrap() }
+    };
+    node.told.connect();
+    let steering = async {
+        node.told.wait(|notice| matches!(notice, Notice::Want(_))).await;
+        node.swarm.order(assignment(task, &bytes, "seed", Vec::new()));
+        node.told.wait(|notice| matches!(notice, Notice::Size { .. })).await;
+        assert!(matches!(remove().await, Err(RemoveError::Downloading)));
+        let (refused, parents) = (Some("nobody has it".to_owned()), None);
+        let refusal = Assignment { task, size: None, parents, digests: Vec::new(), refused };
+        node.swarm.order(Order::Assignment(refusal));
+    };
+    let (pulled, ()) = tokio::join!(pull(&node, task), steering);
+    assert!(pulled == bytes);
+    remove().await.unwrap();
+    assert_eq!(node.store.held(), []);
+    node.told.wait(|notice| matches!(notice, Notice::Dropped(_))).await;
 }
 
 #[tokio::test]
