@@ -9,6 +9,7 @@ use crate::lab::{FILES_NAME, Lab, Node, data_dir};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(super) fn by_the_tool(lab: &mut Lab) -> Result<()> {
@@ -75,10 +76,13 @@ fn kept(lab: &Lab) -> Result<()> {
     ensure!(!pinned.status.success() && pinned.stderr.contains("pinned"), "removed although pinned");
     check(node.tool(&lab.binaries).args(["rm", "--force", &task]), SHORT)?;
     ensure!(!list()?.iter().any(|blob| blob["task"] == task.as_str()), "still listed");
-    let said = get(lab, node, &format!("http://{FILES_NAME}/files/weights.bin"), &[])?;
+    let said = get(lab, node, &format!("http://{FILES_NAME}/files/weights.bin"), &["--place", "hard-link"])?;
     println!("    again after rm: {}", said.trim());
     ensure!(said.contains("peers 100 %"), "not from peers: {said}");
-    Ok(())
+    ensure!(fs::metadata(target(node))?.nlink() == 2, "no hard link to the store's file");
+    // At once: what is proven is written only after it was given.
+    fs::remove_file(target(node))?;
+    check(node.tool(&lab.binaries).args(["rm", &task]), SHORT).map(drop)
 }
 
 fn get(lab: &Lab, node: &Node, url: &str, more: &[&str]) -> Result<String> {

@@ -12,7 +12,11 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// How long the daemon may take to write a file to the disk that it has all of; much of it is there before.
+const KEPT_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Permissions of a hard link.
 const READ_ONLY: u32 = 0o444;
 
@@ -36,6 +40,7 @@ pub(super) fn into(daemon: &Daemon, transfer: &Transfer<'_>, target: &Path, how:
         let store = if how == How::HardLink { Some(store?) } else { store.ok() };
         if let Some(store) = store.filter(|store| how == How::HardLink || store.clones_to(target)) {
             transfer.wait(&head)?;
+            store.kept_by(daemon)?;
             return match how {
                 How::HardLink => store.link(target),
                 _ => store.clone_to(target),
@@ -52,6 +57,7 @@ pub(super) fn into(daemon: &Daemon, transfer: &Transfer<'_>, target: &Path, how:
 
 /// The daemon's file of a task, where this user may read it.
 struct Store {
+    task: String,
     blobs: PathBuf,
     data: PathBuf,
 }
@@ -69,7 +75,25 @@ impl Store {
         let plain = hex.bytes().all(|byte| byte.is_ascii_hexdigit())
             && algorithm.bytes().all(|b| b.is_ascii_alphanumeric());
         plain.then_some(()).context("the version is no task")?;
-        Ok(Self { data: blobs.join(format!("{algorithm}-{hex}.data")), blobs })
+        let data = blobs.join(format!("{algorithm}-{hex}.data"));
+        Ok(Self { task: format!("{algorithm}:{hex}"), blobs, data })
+    }
+
+    /// Waits until the daemon has put it in its place: it gives the last byte as soon as all are proven, and writes them to
+    /// the disk after that.
+    fn kept_by(&self, daemon: &Daemon) -> Result<()> {
+        let until = Instant::now() + KEPT_WITHIN;
+        loop {
+            let stored = daemon.stored()?.into_iter().find(|blob| blob.task == self.task);
+            let stored = stored.with_context(|| format!("the daemon did not keep {}", self.task))?;
+            if stored.complete {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                anyhow::bail!("the daemon did not write {} within {} s", self.task, KEPT_WITHIN.as_secs());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Tries it with a file of its own, before anything is fetched.
