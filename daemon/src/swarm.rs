@@ -195,7 +195,8 @@ impl Swarm {
             for notice in download.introduction() {
                 announce.tell(notice);
             }
-            download.update(|_| ());
+            // The former session's word; this one's scheduler may know better.
+            download.update(|state| state.refused = None);
         }
     }
 

@@ -272,7 +272,7 @@ impl Core {
         if let Some(state) = self.hosts.get_mut(host) {
             state.tasks.insert(id);
             let session = state.session;
-            if told.size.is_some() || !told.digests.is_empty() {
+            if told.size.is_some() || !told.digests.is_empty() || !told.refused.is_empty() {
                 self.command(session, Order::Assignment(told));
             }
         }
