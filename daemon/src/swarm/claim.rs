@@ -16,7 +16,7 @@ pub(super) const STALE_CLAIM: Duration = Duration::from_secs(4);
 
 /// A parent's other connection takes a piece over when nothing came for this long: after it was found out whether the
 /// parent as a whole stands still, as one that did would only send the same bytes again.
-const STALE_CONNECTION: Duration = Duration::from_secs(5);
+pub(super) const STALE_CONNECTION: Duration = Duration::from_secs(5);
 
 /// The right to write one piece, until somebody takes it over.
 #[derive(Debug, Clone)]

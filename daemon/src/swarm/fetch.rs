@@ -3,7 +3,7 @@
 //! Invariant: a piece that does not match what the piece list says is not held, and its sender is
 //! named and not asked again.
 
-use super::claim::Claim;
+use super::claim::{Claim, STALE_CONNECTION};
 use super::download::Download;
 use super::intake::Intake;
 use super::orders::{Attested, Notice, Parent};
@@ -30,6 +30,9 @@ const CRAWL_WINDOW: Duration = Duration::from_secs(4);
 /// Less is not worth waiting for: 4 KiB/s.
 const CRAWL_BYTES: u64 = 16 << 10;
 const LOOK_AT_PARENT: Duration = Duration::from_millis(250);
+/// A parent is found out before its other connection may take a piece over.
+const _: () =
+    assert!(CRAWL_WINDOW.as_millis() + 2 * LOOK_AT_PARENT.as_millis() < STALE_CONNECTION.as_millis());
 /// A parent that was taken away and wrote nothing for this long is left with its piece unfinished.
 const FORSAKEN_WINDOW: Duration = Duration::from_millis(300);
 /// Waiting workers look again after this, because claims grow stale without an event.

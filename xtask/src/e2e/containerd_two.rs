@@ -5,7 +5,9 @@
 use super::clients::private;
 use super::image;
 use super::private::delivered_from;
+use super::runtimes::put;
 use crate::command::{SHORT, check};
+use crate::lab::containerd::{Via, hosts_dir};
 use crate::lab::cri::Cri;
 use crate::lab::images::Image;
 use crate::lab::network::ORIGIN;
@@ -16,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const NODE: &str = "a2";
-const CONFIG: &str = "etc/containerd/config.toml";
 /// What containerd 2.2 and later have where nothing is set.
 const TWO_ROOTS: &str = "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\n  \
                          config_path = \"/etc/containerd/certs.d:/etc/docker/certs.d\"\n";
@@ -26,7 +27,10 @@ pub(super) fn set_up(lab: &mut Lab, programs: &[PathBuf]) -> Result<()> {
     let version = check(Command::new(containerd).arg("--version"), SHORT)?.stdout;
     let image = image(lab, "containerd-two", &[5, 1])?;
     let root = data_dir(NODE).join("root");
-    operators_files(&root)?;
+    // A registry without TLS, as only its hosts file says.
+    put_hosts(&root, Via::Origin)?;
+    put(&root, "etc/containerd/config.toml", TWO_ROOTS)?;
+    put(&root, "etc/hosts", &format!("{ORIGIN} {}\n", REGISTRY_NAME.trim_end_matches(":5000")))?;
     match pull(lab, &Cri::start_two(NODE, crictl, containerd, &root)?, &image)? {
         Ok(bytes) => {
             bail!("two directories are not taken for one: {bytes} bytes by hawkerd, the case shows nothing")
@@ -43,7 +47,8 @@ pub(super) fn set_up(lab: &mut Lab, programs: &[PathBuf]) -> Result<()> {
     }
 
     let mut init = Command::new(&lab.binaries.hawkerd);
-    init.args(["init-runtime", "--runtime", "containerd", "--containerd-version", "v2.4.2", "--root"])
+    let number = version.split_whitespace().nth(2).context("containerd says no version")?;
+    init.args(["init-runtime", "--runtime", "containerd", "--containerd-version", number, "--root"])
         .arg(&root);
     let said = check(init.arg("--config").arg(data_dir(NODE).join("daemon.yaml")), SHORT)?.stdout;
     said.lines().for_each(|line| println!("    {line}"));
@@ -55,28 +60,15 @@ pub(super) fn set_up(lab: &mut Lab, programs: &[PathBuf]) -> Result<()> {
         Err(said) => bail!("after init-runtime: {said}"),
     }
     // What the mirror refuses shall not be had elsewhere.
-    let alone = data_dir(NODE).join("hosts/mirror").join(REGISTRY_NAME).join("hosts.toml");
-    fs::copy(&alone, root.join(hosts_file())).with_context(|| format!("copy {}", alone.display()))?;
+    put_hosts(&root, Via::Mirror)?;
     private(lab, || Cri::start_two(NODE, crictl, containerd, &root))
 }
 
-fn hosts_file() -> String {
-    format!("etc/containerd/certs.d/{REGISTRY_NAME}/hosts.toml")
-}
-
-/// A registry without TLS, as only its hosts file says.
-fn operators_files(root: &Path) -> Result<()> {
-    let server = format!("http://{ORIGIN}:5000");
-    let hosts =
-        format!("server = \"{server}\"\n\n[host.\"{server}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
-    let own = hosts_file();
-    let address = format!("{ORIGIN} {}\n", REGISTRY_NAME.trim_end_matches(":5000"));
-    for (name, text) in [(own.as_str(), hosts.as_str()), (CONFIG, TWO_ROOTS), ("etc/hosts", &address)] {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().context("a file without directory")?)?;
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
+/// The registry's hosts file, as the lab's other containerd has it for this way.
+fn put_hosts(root: &Path, via: Via<'_>) -> Result<()> {
+    let from = hosts_dir(NODE, via).join(REGISTRY_NAME).join("hosts.toml");
+    let text = fs::read_to_string(&from).with_context(|| format!("read {}", from.display()))?;
+    put(root, &format!("etc/containerd/certs.d/{REGISTRY_NAME}/hosts.toml"), &text)
 }
 
 /// Bytes that hawkerd delivered for a pull, or what the runtime said.

@@ -69,11 +69,16 @@ fn operators_files(root: &Path) -> Result<()> {
             "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n",
         ),
     ] {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().context("a file without directory")?)?;
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        put(root, &name, text)?;
     }
     Ok(())
+}
+
+/// A file of the node with this root directory.
+pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().context("a file without directory")?)?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }
 
 fn init(lab: &Lab, root: &Path, more: &[&str]) -> Result<String> {

@@ -195,7 +195,7 @@ pub(super) fn disabled() -> &'static [&'static str] {
 }
 
 /// Where containerds of a node find how to pull `via`.
-pub(super) fn hosts_dir(name: &str, via: Via<'_>) -> PathBuf {
+pub(crate) fn hosts_dir(name: &str, via: Via<'_>) -> PathBuf {
     let way = match via {
         Via::Hawker => "hawker".to_owned(),
         Via::Mirror => "mirror".to_owned(),

@@ -43,10 +43,7 @@ pub(crate) struct Cri {
 impl Cri {
     /// Starts it on node `name`; its pulls go `via`.
     pub(crate) fn start(name: &str, crictl: &Path, via: Via<'_>) -> Result<Self> {
-        let (data, run) = (data_dir(name).join("cri"), run_dir(name).join("cri"));
-        for dir in [&data, &run, &data.join("cni")] {
-            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        }
+        let (data, run) = dirs(name)?;
         let config = data.join("containerd.toml");
         let plugin = "plugins.\"io.containerd.grpc.v1.cri\"";
         let text = format!(
@@ -70,10 +67,7 @@ impl Cri {
 
     /// Starts `containerd` of version 2 with `/etc/containerd` and `/etc/hosts` of the node whose root directory this is.
     pub(crate) fn start_two(name: &str, crictl: &Path, containerd: &Path, root: &Path) -> Result<Self> {
-        let (data, run) = (data_dir(name).join("cri"), run_dir(name).join("cri"));
-        for dir in [&data, &run] {
-            fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        }
+        let (data, run) = dirs(name)?;
         let config = data.join("containerd.toml");
         let text = format!(
             "version = 3\nroot = \"{}\"\nstate = \"{}\"\nimports = [\"/etc/containerd/config.toml\"]\n\
@@ -121,6 +115,15 @@ impl Cri {
         command.args(["--timeout", "60s", "--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint]);
         command
     }
+}
+
+/// Where it keeps what stays, and what does not.
+fn dirs(name: &str) -> Result<(PathBuf, PathBuf)> {
+    let (data, run) = (data_dir(name).join("cri"), run_dir(name).join("cri"));
+    for dir in [&run, &data.join("cni")] {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    }
+    Ok((data, run))
 }
 
 fn socket(name: &str) -> PathBuf {

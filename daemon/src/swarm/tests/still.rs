@@ -129,3 +129,27 @@ async fn a_blob_whose_origin_sends_other_bytes_is_left_alone_for_a_while() {
     assert!(again.to_string().contains("do not match"), "{again}");
     assert_eq!(origin.sent(), before);
 }
+
+#[tokio::test]
+async fn a_new_session_is_not_held_to_what_the_last_one_refused() {
+    let bytes = content(34, MIB);
+    let (origin, task) = (Origin::start(&bytes).await, task_of(&bytes));
+    let node = Node::start("a", &origin, 0).await;
+    let refusal = |parents| {
+        let refused = Some("nobody has it".to_owned());
+        Order::Assignment(Assignment { task, size: None, parents, digests: Vec::new(), refused })
+    };
+    node.told.connect();
+    let steering = async {
+        node.told.wait(|notice| matches!(notice, Notice::Want(_))).await;
+        let (_listener, parent) = silent();
+        node.swarm.order(refusal(Some(vec![parent])));
+        let refused = || node.swarm.download(&task).unwrap().state().refused.clone();
+        assert!(refused().is_some());
+        node.swarm.order(Order::Connected);
+        assert_eq!(refused(), None);
+        node.swarm.order(refusal(Some(Vec::new())));
+    };
+    let (pulled, ()) = tokio::join!(pull(&node, task), steering);
+    assert!(pulled == bytes);
+}
