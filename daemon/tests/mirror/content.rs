@@ -193,3 +193,14 @@ async fn lists_are_the_registrys() {
     let expected = format!("get /v2/team/app/referrers/{digest}?artifacttype=a%2fb ");
     assert!(heads[1].starts_with(&expected), "{}", heads[1]);
 }
+
+#[tokio::test]
+async fn what_a_registry_goes_on_sending_is_bounded() {
+    // Of no stated length, and without an end.
+    let chunk = [b"900000\r\n".as_slice(), &noise(9 << 20), b"\r\n"].concat();
+    let headers = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+    let lab = Lab::new([], move |_| answer("200 OK", headers, &chunk)).await;
+    let refused = lab.get("/v2/team/app/tags/list?ns=reg.test", "").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("sent more than 8388608 bytes"), "{}", refused.text());
+}
