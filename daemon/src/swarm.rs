@@ -63,6 +63,8 @@ const MAX_FAILING: usize = 1024;
 const FAILING_FOR: Duration = Duration::from_secs(10);
 /// How long a blob whose origin sent other bytes is left to the runtime's own way.
 const WRONG_FOR: Duration = Duration::from_secs(60);
+/// Why a lease is declined that came too late.
+const NOT_WANTED: &str = "nobody here wants it any more";
 /// Blobs in one inventory message.
 const INVENTORY_BATCH: usize = 512;
 
@@ -215,18 +217,32 @@ impl Swarm {
             self.inner.context.announce.tell(Notice::Finished { task, size: blob.geometry().size() });
             return declined("held here already".to_owned());
         }
-        // Whoever wanted it here changed their mind while the lease was on its way.
-        if !self.inner.context.seed && self.download(&task).is_none() {
-            return declined("nobody here wants it any more".to_owned());
-        }
         // A seed is told to fetch what nobody here asked for: anonymously, credentials are never passed on.
         let span = trace::lease(&task, &pieces, traceparent.as_deref());
-        match span.in_scope(|| self.join(task, object.clone(), Credentials::none())) {
-            Ok(download) => download.update(|state| {
+        // One that has ended and is being cleared away takes no more.
+        let running = self.download(&task).filter(|download| download.state().outcome.is_none());
+        let running = match running {
+            Some(download) => Ok(download),
+            None if self.inner.context.seed => {
+                span.in_scope(|| self.join(task, object.clone(), Credentials::none()))
+            }
+            // Whoever wanted it here changed their mind while the lease was on its way.
+            None => return declined(NOT_WANTED.to_owned()),
+        };
+        let download = match running {
+            Ok(download) => download,
+            Err(error) => return declined(error.to_string()),
+        };
+        let taken = download.update(|state| {
+            let running = state.outcome.is_none();
+            if running {
                 state.announced_size = state.announced_size.or(size);
                 state.leased(id, pieces, object);
-            }),
-            Err(error) => declined(error.to_string()),
+            }
+            running
+        });
+        if !taken {
+            declined(NOT_WANTED.to_owned());
         }
     }
 

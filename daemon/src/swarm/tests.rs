@@ -8,7 +8,7 @@ use super::*;
 use crate::mirror::blobs::{BlobReader, ReadError};
 use crate::status::{RemoveError, Stored};
 use crate::swarm::orders::{Assignment, LeaseOutcome, Parent};
-use fixture::{MIB, Node, Origin, content, object, pieces_of, task_of};
+use fixture::{MIB, Node, Origin, SEED, content, object, pieces_of, task_of};
 use std::time::Duration;
 
 async fn open(node: &Node, task: TaskId) -> Result<Box<dyn Blob>, OpenError> {
@@ -85,7 +85,7 @@ async fn pieces_come_from_parents_and_the_origin_is_left_alone() {
 async fn a_lease_is_worked_off_and_shared_while_it_arrives() {
     let bytes = content(3, 17 * MIB);
     let origin = Origin::start(&bytes).await;
-    let (seed, child) = (Node::start("seed", &origin, 0).await, Node::start("child", &origin, 0).await);
+    let (seed, child) = (Node::start(SEED, &origin, 0).await, Node::start("child", &origin, 0).await);
     let task = task_of(&bytes);
     seed.told.connect();
     child.told.connect();
@@ -113,6 +113,32 @@ async fn a_lease_is_worked_off_and_shared_while_it_arrives() {
     seed.told.wait(ended).await;
     seed.told.wait(|notice| matches!(notice, Notice::Finished { .. })).await;
     assert_eq!(seed.told.count(|notice| matches!(notice, Notice::Piece { attested: Some(_), .. })), 5);
+}
+
+/// Of several nodes that are told to leave it, the first gives its lease back, and the scheduler hands it to the next.
+#[tokio::test]
+async fn a_lease_that_comes_after_the_last_one_left_begins_nothing_anew() {
+    let bytes = content(15, 17 * MIB);
+    let origin = Origin::start(&bytes).await;
+    let node = Node::start("a", &origin, 0).await;
+    let task = task_of(&bytes);
+    node.told.connect();
+    let request = BlobRequest { task, object: object(), credentials: Credentials::none() };
+    let holding = node.swarm.hold(request, |_, _| ());
+    tokio::select! {
+        _ = holding => panic!("nobody gave it anything"),
+        () = node.told.wait(|notice| matches!(notice, Notice::Want(_))) => {}
+    }
+    // It is being cleared away at this moment.
+    assert!(node.swarm.download(&task).is_some());
+    let (pieces, size) = (0..5, Some(bytes.len() as u64));
+    node.swarm.order(Order::Lease(Lease { id: 3, task, object: object(), pieces, size, traceparent: None }));
+    let declined = |notice: &Notice| {
+        matches!(notice, Notice::LeaseEnded { id: 3, outcome: LeaseOutcome::Declined { .. }, .. })
+    };
+    node.told.wait(declined).await;
+    node.settled().await;
+    assert_eq!(origin.sent(), 0);
 }
 
 #[tokio::test]

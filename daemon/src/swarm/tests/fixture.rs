@@ -30,6 +30,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(super) const MIB: usize = 1 << 20;
+/// The node of this name is a seed.
+pub(super) const SEED: &str = "seed";
 
 pub(super) fn content(seed: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
@@ -201,7 +203,7 @@ impl Node {
             host_id: name.to_owned(),
             idc: String::new(),
             location: String::new(),
-            seed: true,
+            seed: name == SEED,
             verify: Verify::Streaming,
             store: store.clone(),
             origin: OriginClient::new(&mirror, metrics.clone()).unwrap(),
