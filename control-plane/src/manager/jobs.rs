@@ -12,6 +12,7 @@ pub(crate) mod part;
 mod runner;
 pub(crate) mod spec;
 pub(crate) mod state;
+mod strays;
 pub(super) mod switch;
 
 use super::directory::Directory;
@@ -24,6 +25,7 @@ use state::State;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use strays::Strays;
 use switch::Switch;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +84,7 @@ struct Inner {
     me: String,
     /// The parts worked on here, by the name nodes know them by.
     running: Mutex<HashMap<String, Running>>,
+    strays: Strays,
     /// There may be work.
     work: Notify,
     /// Seconds since 1970: schedulers need a moment to come back.
@@ -99,9 +102,9 @@ struct Running {
 impl Jobs {
     pub(crate) fn new(store: Store, directory: Arc<Directory>) -> Self {
         let me = Uuid::new_v4().to_string();
-        let (switch, running, work) = (Switch::default(), Mutex::default(), Notify::new());
-        let since = unix_seconds(SystemTime::now());
-        Self(Arc::new(Inner { store, directory, switch, me, running, work, since }))
+        let (switch, running, strays) = (Switch::default(), Mutex::default(), Strays::default());
+        let (work, since) = (Notify::new(), unix_seconds(SystemTime::now()));
+        Self(Arc::new(Inner { store, directory, switch, me, running, strays, work, since }))
     }
 
     pub(crate) fn switch(&self) -> &Switch {
@@ -162,7 +165,7 @@ impl Jobs {
     /// What a node said of an order.
     pub(crate) fn heard(&self, report: FromNode) {
         let running = self.0.running.lock();
-        let Some(part) = running.get(&report.job) else { return };
+        let Some(part) = running.get(&report.job) else { return self.0.strays.note(report) };
         if part.reports.try_send(report).is_err() {
             tracing::debug!("a report on a job has no room; it is told again");
         }
@@ -215,7 +218,8 @@ pub(super) async fn run(jobs: Jobs, cancel: CancellationToken) {
             () = jobs.0.work.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let looked = jobs.take_work(&tracker, &stop).await;
+        let taken = jobs.take_work(&tracker, &stop).await;
+        let looked = taken.and(jobs.0.stop_strays().await);
         if let (Err(error), false) = (&looked, failing) {
             tracing::warn!(%error, "look for jobs");
         }

@@ -142,6 +142,29 @@ async fn cancelling_stops_the_nodes_at_once() {
 }
 
 #[tokio::test]
+async fn who_did_not_hear_of_the_end_is_told_again() {
+    let fixture = Fixture::start().await;
+    let (mut scheduler, nodes) = cluster(&fixture, &["a", "b"]).await;
+    fixture.call(Method::POST, "/api/v1/jobs", Some(body("all", &[1]))).await;
+    let orders = until_held(&mut scheduler, 2).await;
+    // What a node says while its work goes on does not stop it.
+    report(&scheduler, &orders["a"], state(v1::HoldPhase::Running, 40, "")).await;
+    fixture.wait_for("/api/v1/jobs/1", |job| job["nodes"][0]["bytes_done"] == 40).await;
+    drop((scheduler, nodes));
+    let fixture = fixture.restart().await;
+    let (status, _) = fixture.call(Method::POST, "/api/v1/jobs/1/cancel", None).await;
+    assert_eq!(status, StatusCode::OK);
+    fixture.wait_for("/api/v1/jobs/1", |job| job["state"] == "cancelled").await;
+    let (mut scheduler, _nodes) = cluster(&fixture, &["a", "b"]).await;
+    for _ in 0..2 {
+        report(&scheduler, &orders["b"], state(v1::HoldPhase::Running, 50, "")).await;
+        let order = scheduler.order().await;
+        assert!(order.host_id == "b" && matches!(order.what, Some(Order::Stop(_))), "{order:?}");
+        assert_eq!(order.job, orders["b"].job);
+    }
+}
+
+#[tokio::test]
 async fn a_restarted_manager_goes_on_where_the_last_one_stopped() {
     let fixture = Fixture::start().await;
     let (mut scheduler, nodes) = cluster(&fixture, &["a", "b", "c"]).await;

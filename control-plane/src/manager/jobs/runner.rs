@@ -83,7 +83,7 @@ impl Work {
         };
         let found_written = known.target.is_some();
         let shown = format!("cluster {} `{}`", cluster.id, cluster.spec.name);
-        let name = format!("{}/{}", job.uid, free.cluster_id);
+        let name = super::strays::name(&job.uid, free.cluster_id);
         let (sender, reports) = mpsc::channel(QUEUE_REPORTS);
         let cancel = CancellationToken::new();
         if job.cancel {

@@ -67,6 +67,20 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether nothing is left to be done for the job with this `uid` in a cluster: one that was forgotten had ended.
+    pub(crate) async fn part_has_ended(&self, uid: &str, cluster_id: u64) -> Result<bool, StoreError> {
+        let unfinished: i64 = sqlx::query_scalar(&format!(
+            "SELECT COUNT(*) FROM job_parts p JOIN jobs j ON j.id = p.job_id \
+             WHERE j.uid = $1 AND p.cluster_id = $2 AND p.state IN {UNFINISHED}"
+        ))
+        .bind(uid)
+        .bind(id_to(cluster_id).unwrap_or(-1))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("look whether a part of a job has ended"))?;
+        Ok(unfinished == 0)
+    }
+
     /// What was found out in a part before.
     pub(crate) async fn part_target(&self, part: Free) -> Result<Option<Target>, StoreError> {
         let text: Option<String> =

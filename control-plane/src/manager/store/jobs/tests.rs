@@ -53,6 +53,11 @@ async fn a_job_ends_with_its_last_part_and_stays_ended(store: &Store) {
         assert!(store.take_part(*part, "me", (101, 116)).await.unwrap());
     }
     store.end_part(parts[0], "me", (State::Failed, "no space"), 102).await.unwrap();
+    let mut ended = Vec::new();
+    for (uid, cluster) in [("u", 1), ("u", 2), ("u", 3), ("forgotten", 2)] {
+        ended.push(store.part_has_ended(uid, cluster).await.unwrap());
+    }
+    assert_eq!(ended, [true, false, true, true]);
     assert_eq!(store.job(id).await.unwrap().unwrap().state, State::Running);
     store.end_part(parts[1], "me", (State::Succeeded, ""), 103).await.unwrap();
     let job = store.job(id).await.unwrap().unwrap();
