@@ -3,8 +3,10 @@
 //! Invariant: a ratio compares a run with the mean of the two nginx runs right before and right after it.
 
 mod chart;
+mod noise;
 mod targets;
 
+pub use noise::Noise;
 pub use targets::{NAIVE, NGINX, Target, Verdict};
 
 use crate::load::Outcome;
@@ -59,6 +61,7 @@ impl EngineReport {
             ("machine", document::value(&self.machine)?),
             ("conditions", document::value(&self.conditions)?),
             ("errors", document::value(&self.errors)?),
+            ("noise", document::value(&Noise::of(&self.cells))?),
             ("scenarios_run", document::value(&self.scenarios_run)?),
             ("scenarios", document::value(&self.scenarios)?),
             ("cells", document::value(&self.cells)?),

@@ -9,6 +9,7 @@ pub mod control_report;
 pub mod cpu;
 mod document;
 pub mod engine;
+pub mod gaps;
 pub mod load;
 #[cfg(feature = "programs")]
 pub mod receive;
@@ -112,6 +113,9 @@ pub struct Machine {
     pub cpu: String,
     pub cpus: usize,
     pub kernel: String,
+    /// Of each CPU, where it was watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<gaps::Gaps>,
 }
 
 impl Machine {
@@ -125,7 +129,14 @@ impl Machine {
             cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: kernel.trim().to_owned(),
+            gaps: Vec::new(),
         }
+    }
+
+    /// With what takes its CPUs away. Takes two seconds.
+    #[must_use]
+    pub fn watched() -> Self {
+        Self { gaps: gaps::watch(), ..Self::here() }
     }
 }
 

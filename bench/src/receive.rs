@@ -5,6 +5,7 @@
 //! over the same number of connections, into space that was reserved before the clock started.
 
 mod digest;
+mod least;
 mod plain;
 mod product;
 
@@ -36,6 +37,10 @@ pub enum Way {
     Plain,
     /// Whole pieces in vectors, `tokio::fs`.
     Naive,
+    /// Asked for and dropped: what receiving costs at least.
+    Discard,
+    /// From a buffer into a file: what hashing and storing cost at least.
+    Write,
 }
 
 /// What to fetch.
@@ -63,6 +68,8 @@ pub async fn run(way: Way, job: Job) -> Result<Received> {
     match way {
         Way::Product => product::run(&job).await,
         Way::Plain | Way::Naive => plain::run(way, &job).await,
+        Way::Discard => least::discard(&job).await,
+        Way::Write => least::write(&job),
     }
 }
 

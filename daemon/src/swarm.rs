@@ -217,21 +217,23 @@ impl Swarm {
             self.inner.context.announce.tell(Notice::Finished { task, size: blob.geometry().size() });
             return declined("held here already".to_owned());
         }
-        // A seed is told to fetch what nobody here asked for: anonymously, credentials are never passed on.
-        let span = trace::lease(&task, &pieces, traceparent.as_deref());
+        if self.inner.context.closing.is_cancelled() {
+            return declined(OpenError::HandedOver.to_string());
+        }
         // One that has ended and is being cleared away takes no more.
         let running = self.download(&task).filter(|download| download.state().outcome.is_none());
-        let running = match running {
-            Some(download) => Ok(download),
+        let download = match running {
+            Some(download) => download,
+            // A seed is told to fetch what nobody here asked for: anonymously, credentials are never passed on.
             None if self.inner.context.seed => {
-                span.in_scope(|| self.join(task, object.clone(), Credentials::none()))
+                let span = trace::lease(&task, &pieces, traceparent.as_deref());
+                match span.in_scope(|| self.join(task, object.clone(), Credentials::none())) {
+                    Ok(download) => download,
+                    Err(error) => return declined(error.to_string()),
+                }
             }
             // Whoever wanted it here changed their mind while the lease was on its way.
             None => return declined(NOT_WANTED.to_owned()),
-        };
-        let download = match running {
-            Ok(download) => download,
-            Err(error) => return declined(error.to_string()),
         };
         let taken = download.update(|state| {
             let running = state.outcome.is_none();

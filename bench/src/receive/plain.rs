@@ -23,13 +23,7 @@ const MAX_HEADERS: usize = 32;
 pub(super) async fn run(way: Way, job: &Job) -> Result<Received> {
     let path = job.dir.join("plain.data");
     let file = Arc::new(create(&path, job.size)?);
-    let mut connections = Vec::new();
-    for _ in 0..job.connections {
-        let socket = TcpStream::connect(job.server).await?;
-        socket.set_nodelay(true)?;
-        let request_line = format!("GET /blobs/{} HTTP/1.1\r\nHost: {}\r\n", job.task, job.server);
-        connections.push(Connection { socket, request_line, buffer: vec![0; BUFFER_BYTES] });
-    }
+    let mut connections = connect(job).await?;
     if job.overwrite {
         connections = fetch_all(way, connections, (&path, &file), job).await?;
     }
@@ -41,6 +35,17 @@ pub(super) async fn run(way: Way, job: &Job) -> Result<Received> {
     }
     std::fs::remove_file(&path)?;
     Ok(received)
+}
+
+pub(super) async fn connect(job: &Job) -> Result<Vec<Connection>> {
+    let mut connections = Vec::new();
+    for _ in 0..job.connections {
+        let socket = TcpStream::connect(job.server).await?;
+        socket.set_nodelay(true)?;
+        let request_line = format!("GET /blobs/{} HTTP/1.1\r\nHost: {}\r\n", job.task, job.server);
+        connections.push(Connection { socket, request_line, buffer: vec![0; BUFFER_BYTES] });
+    }
+    Ok(connections)
 }
 
 /// Every piece once, over all connections.
@@ -121,15 +126,15 @@ async fn naive(
     Ok(connection)
 }
 
-struct Connection {
-    socket: TcpStream,
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
     request_line: String,
     buffer: Vec<u8>,
 }
 
 impl Connection {
     /// Asks for a range and reads the head. Where in the buffer body bytes are that came along.
-    async fn ask(&mut self, range: &Range<u64>) -> Result<Range<usize>> {
+    pub(super) async fn ask(&mut self, range: &Range<u64>) -> Result<Range<usize>> {
         let request = format!("{}Range: bytes={}-{}\r\n\r\n", self.request_line, range.start, range.end - 1);
         self.socket.write_all(request.as_bytes()).await?;
         let mut filled = 0;
@@ -148,7 +153,7 @@ impl Connection {
     }
 }
 
-fn create(path: &Path, size: u64) -> Result<File> {
+pub(super) fn create(path: &Path, size: u64) -> Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(size)?).context("reserve the file's space")?;
     Ok(file)

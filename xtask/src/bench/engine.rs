@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use hawker_api::units::ByteSize;
 use hawker_bench::Machine;
-use hawker_bench::engine::{Conditions, EngineReport};
+use hawker_bench::engine::{Conditions, EngineReport, Noise};
 use sha2::Digest as _;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let stand = Stand::build(&options.congestion, options.size.0, COLD_BYTES)?;
     let mut report = EngineReport {
-        machine: Machine::here(),
+        machine: Machine::watched(),
         conditions: options.conditions(&stand)?,
         errors: BTreeMap::new(),
         cells: Vec::new(),
@@ -135,6 +135,10 @@ fn finish(report: &EngineReport, options: &Options) -> Result<ExitCode> {
     let dir =
         if whole { workspace::root()?.join("bench/results") } else { workspace::target()?.join("bench") };
     report.write(&dir).with_context(|| format!("write results to {}", dir.display()))?;
+    report.machine.gaps.iter().for_each(|gaps| println!("{}", gaps.render()));
+    if let Some(noise) = Noise::of(&report.cells) {
+        println!("{}", noise.render());
+    }
     let missed = grid::verdicts(report).filter(|verdict| !verdict.met).count();
     let missed = missed + report.scenarios.iter().filter(|verdict| !verdict.met).count();
     println!("written to {}: engine.json, engine.svg; targets not met: {missed}", dir.display());

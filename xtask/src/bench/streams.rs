@@ -22,13 +22,16 @@ const ONE: &str = "1";
 const BOTH: &str = "0,1";
 /// Digest, ways by name, CPUs. With both CPUs the digest is computed beside the stream; without one there is nothing to
 /// hold it back.
-const ROWS: [(&str, &str, &str); 6] = [
+const ROWS: [(&str, &str, &str); 9] = [
     ("none", "iperf3", ONE),
     ("none", "product", ONE),
     ("blake3", "product", ONE),
     ("none", "product", BOTH),
     ("blake3", "product", BOTH),
     ("blake3", "plain", BOTH),
+    ("none", "discard", ONE),
+    ("none", "write", ONE),
+    ("blake3", "write", ONE),
 ];
 
 pub(super) fn run(stand: &Stand, rounds: usize) -> Result<(Vec<Row>, Vec<Verdict>)> {
@@ -62,10 +65,20 @@ pub(super) fn run(stand: &Stand, rounds: usize) -> Result<(Vec<Row>, Vec<Verdict
 }
 
 fn judge(rows: &[Row]) -> Vec<Verdict> {
-    let [iperf3, none_one, blake3_one, none_both, blake3_both, plain] = rows else { return Vec::new() };
+    let [iperf3, none_one, blake3_one, none_both, blake3_both, plain, discard, write, hash] = rows else {
+        return Vec::new();
+    };
     let ratio = |ours: &Row, theirs: &Row| {
         let rounds = ours.runs.iter().zip(&theirs.runs);
         median(&rounds.map(|(a, b)| a.gb_per_second / b.gb_per_second).collect::<Vec<_>>())
+    };
+    // What one core could store, with every cost but the least taken away.
+    let most = |write: &Row| {
+        let rounds = iperf3.runs.iter().zip(&discard.runs).zip(&write.runs);
+        let most = rounds.map(|((iperf3, discard), write)| {
+            1.0 / (discard.cpu_per_gb + write.cpu_per_gb) / iperf3.gb_per_second
+        });
+        median(&most.collect::<Vec<_>>())
     };
     let verdict = |what: &str, value, target| Verdict::new(what, "product", value, target);
     vec![
@@ -76,6 +89,8 @@ fn judge(rows: &[Row]) -> Vec<Verdict> {
         ),
         verdict("the same on one CPU", ratio(blake3_one, iperf3), Target::None),
         verdict("the same on one CPU without a digest", ratio(none_one, iperf3), Target::None),
+        verdict("the most that one CPU could store, BLAKE3, by iperf3", most(hash), Target::None),
+        verdict("the same without a digest, by iperf3", most(write), Target::None),
         verdict("BLAKE3 on another core, by no digest", ratio(blake3_both, none_both), Target::AtLeast(0.9)),
         verdict("one stream, BLAKE3, by plain tokio", ratio(blake3_both, plain), Target::None),
     ]
