@@ -3,7 +3,7 @@
 //!
 //! Invariant: all CPUs are watched at once, each by a thread that does nothing else.
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -37,11 +37,12 @@ impl Gaps {
     }
 }
 
-/// Watches every CPU of this process for two seconds. One that no thread may be put on is left out.
+/// Watches every CPU of this process for two seconds.
 #[must_use]
 pub fn watch() -> Vec<Gaps> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let watching: Vec<_> = (0..cpus).map(|cpu| std::thread::spawn(move || on(cpu))).collect();
+    let ours = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    let cpus = (0..CpuSet::count()).filter(|cpu| ours.is_set(*cpu).unwrap_or(false));
+    let watching: Vec<_> = cpus.map(|cpu| std::thread::spawn(move || on(cpu))).collect();
     watching.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
 }
 

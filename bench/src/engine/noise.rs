@@ -4,10 +4,10 @@
 
 use super::{Cell, Run};
 use crate::median;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Of the cells' medians, the 10th and the 90th percentile. Were the machine quiet, all would be 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Noise {
     pub cells: usize,
     pub wall: [f64; 2],

@@ -136,11 +136,9 @@ fn judge(rows: &[Row], digest: &str, target: Target) -> Vec<Verdict> {
         let rounds = product.runs.iter().zip(&rival.runs);
         median(&rounds.map(|(ours, theirs)| ours.gb_per_second / theirs.gb_per_second).collect::<Vec<_>>())
     };
-    // On one core, with every cost but the least taken away.
-    let rounds = plain.runs.iter().zip(&discard.runs).zip(&write.runs);
-    let most =
-        rounds.map(|((plain, discard), write)| plain.cpu_per_gb / (discard.cpu_per_gb + write.cpu_per_gb));
-    let most = median(&most.collect::<Vec<_>>());
+    // On one core.
+    let rounds = plain.runs.iter().zip(least(discard, write));
+    let most = median(&rounds.map(|(plain, least)| plain.cpu_per_gb / least).collect::<Vec<_>>());
     vec![
         Verdict::new(format!("{digest}: wall by plain tokio"), "product", wall(plain), target),
         Verdict::new(
@@ -151,6 +149,11 @@ fn judge(rows: &[Row], digest: &str, target: Target) -> Vec<Verdict> {
         ),
         Verdict::new(format!("{digest}: wall by naive tokio"), "product", wall(naive), Target::None),
     ]
+}
+
+/// CPU seconds per 10⁹ bytes with every cost but the least taken away, by round.
+pub(super) fn least(discard: &Row, write: &Row) -> impl Iterator<Item = f64> {
+    discard.runs.iter().zip(&write.runs).map(|(discard, write)| discard.cpu_per_gb + write.cpu_per_gb)
 }
 
 fn receive(

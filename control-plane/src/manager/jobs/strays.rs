@@ -42,7 +42,7 @@ impl Inner {
         for (job, hosts) in self.strays.take() {
             let Some((uid, cluster_id)) = named(&job) else { continue };
             let Some(cluster) = self.directory.cluster(cluster_id) else { continue };
-            if self.running.lock().contains_key(&job) || !self.store.part_has_ended(uid, cluster_id).await? {
+            if !self.store.part_has_ended(uid, cluster_id).await? {
                 continue;
             }
             tracing::info!(
